@@ -1,0 +1,157 @@
+"""Claims: one sentence, what was measured, a bound it must keep, and what the source reports.
+
+A claim that does not hold raises. So a page that runs to its end, on your machine and with your seeds, has shown what it
+says. Several measurements (one a seed) are judged by the 95 % confidence interval of their mean: all of it must lie
+within the bound.
+"""
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+class ClaimFailed(AssertionError):
+    """The measurement does not support the sentence."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its confidence interval [``low``, ``high``], the standard deviation ``std``, and the number ``n``."""
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    n: int
+
+    def __str__(self) -> str:
+        return _number(self.mean) if self.n == 1 else f"{_number(self.mean)} ± {_number(self.high - self.mean)}"
+
+
+def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Student's t interval for the mean of independent ``values``; a single value is its own interval."""
+    values = np.asarray(values, dtype=float).reshape(-1)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"values={values.tolist()}; at least one number is needed, and all must be finite")
+    mean, n = values.mean(), len(values)
+    if n == 1:
+        return Estimate(float(mean), float(mean), float(mean), 0.0, 1)
+    std = values.std(ddof=1)
+    half = _t_quantile(0.5 + confidence / 2, n - 1) * std / math.sqrt(n)
+    return Estimate(float(mean), float(mean - half), float(mean + half), float(std), n)
+
+
+def _t_quantile(probability: float, df: int) -> float:
+    """Quantile of Student's t, without SciPy: T = tan(θ)·√df turns its density into one over θ ∝ cos(θ)^(df−1)."""
+    theta = np.linspace(0, math.pi / 2, 100_001)
+    density = np.cos(theta) ** (df - 1)
+    mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return math.sqrt(df) * math.tan(np.interp(2 * probability - 1, mass / mass[-1], theta))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that held. It shows itself as one row of the table of claims."""
+
+    text: str
+    here: Estimate
+    bound: str
+    paper: str
+    source: str
+
+    def _repr_html_(self) -> str:
+        return _table([self], {})
+
+    def __repr__(self) -> str:
+        return f"✓ {self.text} — here {self.here} ({self.bound}); paper: {self.paper or '—'}"
+
+
+_made: dict[str, Claim] = {}  # of this page, by their sentence: running a cell again replaces its claims
+
+
+def claim(
+    text: str,
+    measured: float | Sequence[float] | Estimate,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    paper: str = "",
+    source: str = "",
+) -> Claim:
+    """Assert that ``measured`` lies above ``above`` and below ``below`` (give one or both), and note it for the table.
+
+    ``measured`` is one number, one number a seed, or an :class:`Estimate` such as ``Results.gap`` returns; of the
+    last two the whole interval must keep the bound. ``paper`` is what the source reports, in words; ``source`` is its
+    key in ``references.bib``. Raises :class:`ClaimFailed` where the bound is broken.
+    """
+    if above is None and below is None:
+        raise ValueError(f"the claim {text!r} has no bound, so it could not fail: give above=, below= or both")
+    if paper and not source:
+        raise ValueError(f"paper={paper!r} needs a source: give its key in references.bib")
+    here = measured if isinstance(measured, Estimate) else estimate(measured)
+    bound = _bound(above, below)
+    kept = (above is None or here.low > above) and (below is None or here.high < below)
+    if not kept:
+        _made.pop(text, None)
+        interval = f", 95 % interval {_number(here.low)} to {_number(here.high)}, n = {here.n}" if here.n > 1 else ""
+        raise ClaimFailed(f"{text}\n  measured {_number(here.mean)}{interval}\n  needed   {bound}")
+    _made[text] = Claim(text, here, bound, paper, source)
+    return _made[text]
+
+
+def claims() -> list[Claim]:
+    """The claims that held so far in this session, oldest first."""
+    return list(_made.values())
+
+
+class ClaimsTable:
+    """The claims of ``page`` (such as ``"dropout/bagging"``): paper, here, and the recorded full-scale run."""
+
+    def __init__(self, page: str):
+        self.page, self.rows, self.record = page, claims(), record(page)
+
+    def _repr_html_(self) -> str:
+        return _table(self.rows, self.record)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.rows))
+
+
+def record(page: str) -> dict:
+    """The recorded full-scale run of ``page``, from ``results/<page>.json`` of the book; empty where there is none."""
+    file = Path(__file__).parents[2] / "results" / f"{page}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def as_record() -> list[dict]:
+    """The claims of this session in the form that ``results/`` keeps."""
+    return [asdict(made) for made in claims()]
+
+
+def _bound(above: float | None, below: float | None) -> str:
+    if above is not None and below is not None:
+        return f"between {_number(above)} and {_number(below)}"
+    return f"above {_number(above)}" if below is None else f"below {_number(below)}"
+
+
+def _number(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.1e}"
+
+
+def _table(rows: Sequence[Claim], recorded: dict) -> str:
+    at_full = {made["text"]: Estimate(**made["here"]) for made in recorded.get("claims", [])}
+    full = f"full scale ({recorded['device']}, {recorded['date']})" if recorded else "full scale"
+    head = "".join(f"<th>{title}</th>" for title in ("claim", "paper", "here", "required", html.escape(full)))
+    body = ""
+    for made in rows:
+        cited = f"{html.escape(made.paper)} <small>[{html.escape(made.source)}]</small>" if made.paper else "—"
+        cells = (html.escape(made.text), cited, made.here, html.escape(made.bound), at_full.get(made.text, "not recorded yet"))
+        body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f'<div class="claims"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,1 @@
+"""The press: run a page as a script, execute pages in place, and tell which stored outputs are stale."""
