@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from regbook import claims
-from regbook.claims import Claim, ClaimFailed, ClaimsTable, claim, estimate
+from regbook.claims import Claim, ClaimFailed, claim, claims_table, estimate
 
 
 @pytest.fixture(autouse=True)
@@ -59,15 +59,23 @@ def test_a_claim_must_be_able_to_fail_and_to_name_its_source():
 
 def test_the_table_shows_paper_here_and_the_recorded_run(monkeypatch, tmp_path):
     claim("a < b & so on", [1.0, 2.0], above=-10, paper="about 1.4", source="He2015")
-    table = ClaimsTable("topic/section")
+    table = claims_table(page="topic/section")
     assert "a &lt; b &amp; so on" in table._repr_html_() and "not recorded yet" in table._repr_html_()
     assert "1.5 ± 6.35" in table._repr_html_() and "He2015" in table._repr_html_()
 
     kept = {"device": "some GPU", "date": "2026-01-02", "claims": claims.as_record()}
     kept["claims"][0]["here"]["mean"] = 7.0
     monkeypatch.setattr(claims, "record", lambda page: json.loads(json.dumps(kept)))
-    recorded = ClaimsTable("topic/section")._repr_html_()
+    recorded = claims_table(page="topic/section")._repr_html_()
     assert "some GPU, 2026-01-02" in recorded and "not recorded yet" not in recorded and "7" in recorded
+
+
+def test_a_table_of_some_claims():
+    one, two = claim("one", 1.0, above=0), claim("two", 2.0, above=0)
+    assert repr(claims_table(two)) == repr(two) and "full scale" not in claims_table(two)._repr_html_()
+    assert repr(claims_table(page="topic/section")) == f"{one!r}\n{two!r}"
+    with pytest.raises(ValueError, match="either some claims or the name"):
+        claims_table()
 
 
 def test_running_a_cell_again_replaces_its_claims():

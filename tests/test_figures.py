@@ -50,13 +50,19 @@ def test_curves_draw_the_mean_and_the_band_and_label_the_ends():
     plt.close(figure)
 
 
-def test_labels_of_close_curves_do_not_overlap():
-    figure, ax = plt.subplots(figsize=(5, 3))
-    figures.curves(ax, table(a=[0, 1.0], b=[0, 1.001], c=[0, 0.999], d=[1, 0]))
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in ax.texts]
-    assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
-    plt.close(figure)
+def test_labels_of_close_curves_do_not_overlap_and_follow_later_limits():
+    figure, axes = plt.subplots(2, 1, figsize=(5, 5))
+    for ax in axes:
+        figures.curves(ax, table(a=[0, 1.0], b=[0, 1.001], c=[0, 0.999], d=[1, 0.01]))
+    axes[1].set(yscale="log", ylim=(1e-3, 1e3))
+    figures.png(figure)
+    for ax in axes:
+        boxes = {text.get_text(): text.get_window_extent() for text in ax.texts}
+        names = list(boxes)
+        assert not any(boxes[one].overlaps(boxes[two]) for i, one in enumerate(names) for two in names[:i])
+        assert boxes["d"].y0 < boxes["c"].y0 < boxes["a"].y0 < boxes["b"].y0
+        middle, line_end = (boxes["d"].y0 + boxes["d"].y1) / 2, ax.transData.transform((0, 0.01))[1]
+        assert abs(middle - line_end) < 2, "a label with room stays at its line"
 
 
 def test_image_grid_fills_rows_and_hides_the_rest():

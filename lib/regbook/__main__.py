@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 
 from regbook.press import pages
 
@@ -57,7 +58,12 @@ def _run(options: argparse.Namespace) -> int:
         os.environ["REGBOOK_DEVICE"] = options.device
     from regbook.press.run import run
 
-    run(pages.find(options.page), record=options.record)
+    page = pages.find(options.page)
+    try:
+        run(page, record=options.record)
+    except Exception:  # the interpreter itself would not show the lines of a cell
+        traceback.print_exc()
+        return 1
     return 0
 
 

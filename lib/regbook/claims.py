@@ -65,7 +65,7 @@ class Claim:
     source: str
 
     def _repr_html_(self) -> str:
-        return _table([self], {})
+        return _html([self], None)
 
     def __repr__(self) -> str:
         return f"✓ {self.text} — here {self.here} ({self.bound}); paper: {self.paper or '—'}"
@@ -109,17 +109,27 @@ def claims() -> list[Claim]:
     return list(_made.values())
 
 
-class ClaimsTable:
-    """The claims of ``page`` (such as ``"dropout/bagging"``): paper, here, and the recorded full-scale run."""
+class Table:
+    """Claims as rows: claim · paper · here · required, and the recorded full-scale run where there is a page to look it up."""
 
-    def __init__(self, page: str):
-        self.page, self.rows, self.record = page, claims(), record(page)
+    def __init__(self, rows: Sequence[Claim], page: str | None):
+        self.rows, self.page = list(rows), page
 
     def _repr_html_(self) -> str:
-        return _table(self.rows, self.record)
+        return _html(self.rows, self.page)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.rows))
+
+
+def claims_table(*made: Claim, page: str | None = None) -> Table:
+    """Show the claims ``made``, such as ``claims_table(claim(…), claim(…))``.
+
+    At the end of a page, ``claims_table(page="dropout/bagging")`` shows all of its claims with what was recorded for it.
+    """
+    if bool(made) == bool(page):
+        raise ValueError(f"{len(made)} claims and page={page!r}; give either some claims or the name of the page")
+    return Table(made or claims(), page)
 
 
 def record(page: str) -> dict:
@@ -145,13 +155,19 @@ def _number(value: float) -> str:
     return f"{value:.1e}"
 
 
-def _table(rows: Sequence[Claim], recorded: dict) -> str:
-    at_full = {made["text"]: Estimate(**made["here"]) for made in recorded.get("claims", [])}
-    full = f"full scale ({recorded['device']}, {recorded['date']})" if recorded else "full scale"
-    head = "".join(f"<th>{title}</th>" for title in ("claim", "paper", "here", "required", html.escape(full)))
-    body = ""
+def _html(rows: Sequence[Claim], page: str | None) -> str:
+    recorded = record(page) if page else {}
+    full = {made["text"]: Estimate(**made["here"]) for made in recorded.get("claims", [])}
+    titles = ["claim", "paper", "here", "required"]
+    if page:
+        titles.append(f"full scale ({recorded['device']}, {recorded['date']})" if recorded else "full scale")
+    lines = [_row("th", titles)]
     for made in rows:
         cited = f"{html.escape(made.paper)} <small>[{html.escape(made.source)}]</small>" if made.paper else "—"
-        cells = (html.escape(made.text), cited, made.here, html.escape(made.bound), at_full.get(made.text, "not recorded yet"))
-        body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-    return f'<div class="claims"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        cells = [html.escape(made.text), cited, str(made.here), html.escape(made.bound)]
+        lines.append(_row("td", [*cells, str(full.get(made.text, "not recorded yet"))] if page else cells))
+    return f'<div class="claims"><table>{"".join(lines)}</table></div>'
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"

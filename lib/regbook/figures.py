@@ -19,6 +19,7 @@ from torch import Tensor
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart (their yellow is too light for lines)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+END_LABEL = "end label"
 STYLE = {
     "figure.figsize": (7.0, 3.0),
     "figure.dpi": 100,
@@ -66,6 +67,10 @@ def show(figure: plt.Figure, *, alt: str, caption: str = "") -> Picture:
 def png(figure: plt.Figure, colours: int = 128) -> bytes:
     """The figure as a PNG of at most ``colours`` colours (a third of the size of a true-colour one); closes the figure."""
     buffer, packed = io.BytesIO(), io.BytesIO()
+    for ax in figure.axes:
+        if labels := [text for text in ax.texts if text.get_gid() == END_LABEL]:
+            figure.canvas.draw()  # only now are scales, limits and layout known
+            _spread(labels)
     figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
     Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
@@ -94,18 +99,29 @@ def curves(ax: plt.Axes, table: pd.DataFrame, names: Mapping[str, str] | None = 
 
 
 def label_ends(ax: plt.Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write (height, text, colour) at the right edge of ``ax``, pushed apart where the labels would overlap."""
-    to_axes = (ax.transData + ax.transAxes.inverted()).transform
-    ax.autoscale_view()
-    right = ax.get_xlim()[1]
-    heights = sorted((to_axes((right, height))[1], text, colour) for height, text, colour in ends)
-    step = 1.25 * mpl.rcParams["font.size"] / 72 / (ax.figure.get_figheight() * ax.get_position().height)
-    at = np.array([height for height, _, _ in heights])
-    for i in range(1, len(at)):
-        at[i] = max(at[i], at[i - 1] + step)
-    at -= max(0, at[-1] - 1) / 2 if len(at) else 0
-    for height, (_, text, colour) in zip(at, heights, strict=True):
-        ax.annotate(text, (1.01, height), xycoords="axes fraction", color=colour, va="center", fontsize="small")
+    """Write each (height, text, colour) at the right edge of ``ax``; :func:`png` moves labels apart that would overlap."""
+    for height, text, colour in ends:
+        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
+        ax.annotate(text, (1, height), (5, 0), color=colour, va="center", fontsize="small", gid=END_LABEL, **where)
+
+
+def _spread(labels: Sequence[plt.Annotation]) -> None:
+    """Shift the labels of one axes up or down so that none covers another, in the order of their heights."""
+    ax = labels[0].axes
+    bottom, top = ax.bbox.y0, ax.bbox.y1
+    labels = sorted(labels, key=lambda label: label.xy[1])
+    wanted = [min(max(ax.transData.transform((0, label.xy[1]))[1], bottom), top) for label in labels]
+    gap = 1.05 * max(label.get_window_extent().height for label in labels)
+    placed = list(wanted)
+    for _ in range(100):  # push close neighbours apart, a little each time, until they rest
+        for i in range(1, len(placed)):
+            overlap = placed[i - 1] + gap - placed[i]
+            if overlap > 0:
+                placed[i - 1] -= overlap / 2
+                placed[i] += overlap / 2
+    for label, at in zip(labels, placed, strict=True):
+        pixels = at - ax.transData.transform((0, label.xy[1]))[1]
+        label.set_position((5, pixels * 72 / ax.figure.dpi))
 
 
 def image_grid(images: Tensor, titles: Sequence[str] = (), columns: int = 8) -> plt.Figure:

@@ -41,7 +41,7 @@ def paired_interval(interval) -> str:
         mistakes = {
             wanted * math.sqrt((n - 1) / n): "the standard deviation divides by n; a sample's divides by n − 1.",
             wanted * math.sqrt(n): "the standard deviation is not divided by √n: that is the spread of one run, not of the mean.",
-            wanted * 1.96 * math.sqrt(n) / (wanted * math.sqrt(n) / right.std): "1.96 is for many runs; take t from the table.",
+            1.96 * right.std / math.sqrt(n): "1.96 is for many runs; take t from the table.",
             _unpaired_half_width(a, b, n): "the arms are treated as independent; subtract seed by seed first.",
         }
         for mistaken, why in mistakes.items():

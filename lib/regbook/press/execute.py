@@ -47,7 +47,8 @@ async def _execute(path: Path, environment: dict[str, str], timeout: int) -> boo
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        store_widget_state=False, shutdown_kernel="immediate", resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False, shutdown_kernel="immediate", extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
     number = 0
     try:

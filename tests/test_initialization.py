@@ -1,0 +1,112 @@
+"""Exercises of chapters/initialization, and its two recursions against closed forms."""
+
+import math
+
+import pytest
+import torch
+from conftest import ROOT
+
+from regbook.checks import initialization as check
+from regbook.press import pages
+
+PAGE = ROOT / "chapters/initialization/activation-statistics.ipynb"
+
+
+def definitions(*needed: str) -> dict:
+    """The page's own functions, without running its experiments."""
+    namespace = {"torch": torch, "n": 4096, "depth": 6, "batch": 16}
+    for cell in pages.code_cells(pages.read(PAGE)):
+        if any(f"def {name}(" in cell for name in needed):
+            exec(cell, namespace)
+    return namespace
+
+
+def test_the_pages_passes_equal_autograd_on_a_rectangular_network():
+    page = definitions("forward")
+    weights = [torch.randn(i, o, dtype=torch.float64, requires_grad=True) for i, o in ((7, 5), (5, 3), (3, 4))]
+    x, top = torch.randn(6, 7, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    for act in ("tanh", "ReLU"):
+        h, z = page["forward"](x, weights, 0.8, act)
+        _, gradients = page["backward"](h, z, weights, 0.8, act, top)
+        by_autograd = torch.autograd.grad((top * h[-1]).sum(), weights)
+        for ours, theirs in zip(gradients, by_autograd, strict=True):
+            torch.testing.assert_close(ours * 0.8, theirs)  # the page's W is σ times these numbers
+
+
+def test_the_pages_recursions_have_their_closed_forms_for_relu():
+    page = definitions("forward", "predict")
+    h, errors, gradients = page["predict"]("ReLU", (2 / 4096) ** 0.5)
+    expected = math.sqrt(1 - 1 / math.pi)  # E[h²] = 1, and E[h] = 1/√π for z of variance 2
+    torch.testing.assert_close(h, torch.full((6,), expected, dtype=torch.float64), rtol=1e-3, atol=0)
+    torch.testing.assert_close(errors, torch.full((6,), math.sqrt(0.5 / 4096), dtype=torch.float64), rtol=1e-3, atol=0)
+    torch.testing.assert_close(gradients, torch.full((6,), math.sqrt(16 * 0.5 / 4096), dtype=torch.float64), rtol=1e-3, atol=0)
+    shrinking, _, _ = page["predict"]("ReLU", (1 / 4096) ** 0.5)
+    torch.testing.assert_close(shrinking[1:] / shrinking[:-1], torch.full((5,), 0.5**0.5, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.32, "of one layer"),
+        (0.32**-20, "below one"),
+        (0.32**40, "of the variance"),
+        (0.01**20, "σ alone"),
+        (10.24**20, "use √n, not n"),
+        (6.4, "you added"),
+        (1e-5, "not it"),
+    ],
+)
+def test_twenty_layers(answer, words):
+    assert check.twenty_layers(0.32**20).passed and check.twenty_layers(1.27e-10).passed
+    feedback = check.twenty_layers(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def right(fan_in, slope):
+    return (2 / (fan_in * (1 + slope**2))) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda n, a: right(n, a) ** 2, "variance σ²"),
+        (lambda n, a: (2 / n) ** 0.5, "start for ReLU"),
+        (lambda n, a: (1 / n) ** 0.5, "linear layer"),
+        (lambda n, a: (2 / (n * (1 + a) ** 2)) ** 0.5, "not (1 + a)²"),
+        (lambda n, a: (2 / (n * (1 + abs(a)))) ** 0.5, "square by a²"),
+        (lambda n, a: right(n, a) / 2**0.5, "a factor 1/2"),
+        (lambda n, a: 3 * right(n, a), "σ should be"),
+        (lambda n, a: "small", "a number is needed"),
+        (lambda n: n, "TypeError"),
+    ],
+)
+def test_leaky_std(answer, words):
+    assert check.leaky_std(right).passed
+    assert check.leaky_std(lambda n, a: torch.tensor(right(n, a), dtype=torch.float64)).passed
+    feedback = check.leaky_std(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+def test_the_leaky_start_is_torchs(slope):
+    weight = torch.empty(2000, 1000)
+    torch.nn.init.kaiming_normal_(weight, a=slope, generator=torch.Generator().manual_seed(0))
+    assert weight.std().item() == pytest.approx(right(1000, slope), rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", 1.0, 0.1), "'less' came"),
+        (("smaller", 1.0, 1.0), "same number"),
+        (("smaller", 1.0, 1.5), "larger advantage"),
+    ],
+)
+def test_advantage(answer, words):
+    assert (
+        check.advantage(("smaller", 1.0, 0.01)).passed and "as you predicted" in check.advantage(("smaller", 1.0, 0.01)).message
+    )
+    assert "you predicted 'larger'" in check.advantage(("larger", 1.0, 0.01)).message
+    assert check.advantage((..., 1.0, ...)).passed is None
+    feedback = check.advantage(answer)
+    assert feedback.passed is False and words in feedback.message
