@@ -30,7 +30,13 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return _number(self.mean) if self.n == 1 else f"{_number(self.mean)} ± {_number(self.high - self.mean)}"
+        half = self.high - self.mean
+        if self.n == 1:
+            return _number(self.mean)
+        decimals = 1 - math.floor(math.log10(half)) if half > 0 else -1  # two digits of the half width
+        if 0 <= decimals <= 6:
+            return f"{self.mean:.{decimals}f} ± {half:.{decimals}f}"
+        return f"{_number(self.mean)} ± {_number(half)}"
 
 
 def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:

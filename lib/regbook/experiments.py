@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -217,6 +218,8 @@ def _feed_worker(number: int, work_through: Callable) -> None:
 
     def pool():
         if number not in _workers:
+            # loky renews a process that has grown, and says so; nothing is lost by it
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
             _workers[number] = loky.ProcessPoolExecutor(max_workers=1, env={"OMP_NUM_THREADS": "1"})
         return _workers[number]
 
