@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from regbook.checks import checker, describe, expect, number
+from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.claims import estimate
 
 
 @checker
@@ -13,7 +14,7 @@ def double(function):
 
 def test_right_wrong_and_open_answers():
     right, wrong = double(lambda x: x + x), double(lambda x: x)
-    assert right.passed is True and repr(right) == "✓ right: both are doubled."
+    assert right.passed is True and repr(right) == "✓ correct: both are doubled."
     assert wrong.passed is False and repr(wrong) == "✗ not yet: for 1.0 it should be twice that."
     assert 'class="feedback wrong"' in wrong._repr_html_()
 
@@ -37,6 +38,29 @@ def test_markup_in_an_answer_stays_text():
     assert "<b>" not in double(lambda x: (_ for _ in ()).throw(ValueError("<b>")))._repr_html_()
 
 
+def test_an_answer_of_another_form_gets_words_too():
+    assert "another form" in double((1, 2)).message and double((1, 2)).passed is False
+    assert "another form" in repr(double("twice"))
+
+
+def test_a_prediction_comes_with_what_was_measured():
+    @checker
+    def grew(answer):
+        prediction, before, after = prediction_then_run(answer, ("up", "down"))
+        return f"{prediction}: {before.mean} to {after.mean}"
+
+    one, two = estimate([1.0, 1.5]), estimate([2.0, 2.5])
+    assert grew(("up", one, two)).passed
+    assert grew((..., one, ...)).passed is None and grew(("up", one, ...)).passed is None
+    for answer, words in (
+        (("left", one, two), "predict one of 'up', 'down'; 'left' came"),
+        (("up", one, 2.0), "give what `difference` returns, mean and interval; 2.0 came"),
+        (("up", one, one), "both measurements are the same"),
+        (("up", one), "another form"),
+    ):
+        assert grew(answer).passed is False and words in grew(answer).message
+
+
 def test_numbers_are_asked_for_in_words():
     @checker
     def three(answer):
@@ -44,4 +68,5 @@ def test_numbers_are_asked_for_in_words():
         return "yes"
 
     assert three(3).passed and three(torch.tensor(3.0)).passed
-    assert three("three").message == "a number is needed, and 'three' came."
+    assert three(float("nan")).passed is False
+    assert three("three").message == "a finite number is needed, and 'three' came."

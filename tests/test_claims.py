@@ -33,13 +33,19 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 @pytest.mark.parametrize(
     ("mean", "half", "shown"),
-    [(0.63041, 0.02539, "0.630 ± 0.025"), (1.2, 0.4, "1.20 ± 0.40"), (5.9e-8, 1.2e-7, "5.9e-08 ± 1.2e-07"), (7, 0, "7 ± 0"), (123, 45, "123 ± 45")],
+    [
+        (0.63041, 0.02539, "0.630 ± 0.025"),
+        (1.2, 0.4, "1.20 ± 0.40"),
+        (5.9e-8, 1.2e-7, "5.9e-08 ± 1.2e-07"),
+        (7, 0, "7 ± 0"),
+        (123, 45, "123 ± 45"),
+    ],
 )
 def test_an_estimate_shows_the_digits_that_it_knows(mean, half, shown):
     assert str(claims.Estimate(mean, mean - half, mean + half, 1.0, 5)) == shown
 
 
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], [[1.0, 2.0], [3.0, 4.0]]])
 def test_what_cannot_be_averaged_is_refused(values):
     with pytest.raises(ValueError, match="values="):
         estimate(values)
@@ -69,7 +75,7 @@ def test_the_table_shows_paper_here_and_the_recorded_run(monkeypatch, tmp_path):
     claim("a < b & so on", [1.0, 2.0], above=-10, paper="about 1.4", source="He2015")
     table = claims_table(page="topic/section")
     assert "a &lt; b &amp; so on" in table._repr_html_() and "not recorded yet" in table._repr_html_()
-    assert "1.5 ± 6.4" in table._repr_html_() and "He2015" in table._repr_html_()
+    assert "1.5 ± 6.4" in table._repr_html_() and "He2015" in table._repr_html_() and "n = 2" in table._repr_html_()
 
     kept = {"device": "some GPU", "date": "2026-01-02", "claims": claims.as_record()}
     kept["claims"][0]["here"]["mean"] = 7.0

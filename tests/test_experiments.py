@@ -38,19 +38,19 @@ def test_the_table_is_tidy_and_in_order(digits):
     results = compare({"b": {}, "a": {"optimizer": SGD}}, digits, seeds=[3, 1], model=network, steps=20, evaluate_every=10)
     assert list(results.frame.columns) == ["arm", "seed", "step", "metric", "value"]
     assert list(results.final("test_loss").columns) == ["b", "a"] and list(results.final("test_loss").index) == [1, 3]
-    assert set(results.curves("valid_loss").index.get_level_values("step")) == {10, 20}
+    assert set(results.curves("valid_loss").index.get_level_values("step")) == {0, 10, 20}
     assert set(results.frame.query("metric == 'test_loss'")["step"]) == {20}, "the test set is read once"
     curve = results.curves("valid_loss").loc[("a", 10)]
     assert curve["low"] <= curve["mean"] <= curve["high"]
     assert "±" in results.summary("test_loss").loc["a", "test_loss"]
 
 
-def test_the_gap_is_paired_by_seed():
+def test_the_difference_is_paired_by_seed():
     results = compare({"a": {"low": 0.5}, "b": {}}, run=draw, seeds=4)
-    gap = results.gap("a", "b", "torch")
-    assert gap.mean == pytest.approx(0.5) and gap.high - gap.low < 1e-6, "shared luck cancels"
+    difference = results.difference("a", "b", "torch")
+    assert difference.mean == pytest.approx(0.5) and difference.high - difference.low < 1e-6, "shared luck cancels"
     with pytest.raises(ValueError, match="arm 'c'; the arms are a, b"):
-        results.gap("a", "c", "torch")
+        results.difference("a", "c", "torch")
     with pytest.raises(ValueError, match="metric 'loss'; measured were seed_seen, torch"):
         results.final("loss")
 
@@ -144,7 +144,7 @@ def test_a_hook_with_state_starts_fresh_in_each_run(digits):
             row["calls"] = self.steps
 
     results = compare({"a": {}}, digits, seeds=3, processes=1, model=network, steps=4, evaluate_every=2, on_eval=Count())
-    assert set(results.final("calls")["a"]) == {2.0}
+    assert set(results.final("calls")["a"]) == {3.0}
 
 
 def test_data_can_depend_on_the_seed_and_on_the_arm():
@@ -154,6 +154,22 @@ def test_data_can_depend_on_the_seed_and_on_the_arm():
     results = compare({"a": {}, "b": {"data": data.digits(n=7)}}, partial(data.digits, n=5), run=size, seeds=3)
     assert set(results.final("n")["a"]) == {5.0} and set(results.final("n")["b"]) == {7.0}
     assert results.final("first")["a"].nunique() == 3 and results.final("first")["b"].nunique() == 1
+
+
+def test_arms_may_measure_different_things():
+    def one(_, seed, name):
+        yield {"step": 0, name: seed, "both": 1.0}
+        yield {"step": 5, name: float("nan"), "both": 2.0}
+
+    results = compare({"a": {"name": "x"}, "b": {"name": "y"}}, run=one, seeds=2)
+    assert list(results.final("x").columns) == ["a"] and list(results.final("both").columns) == ["a", "b"]
+    assert results.final("x")["a"].isna().all(), "an older value must not stand in for a missing one"
+    assert set(results.at(0, "both")["b"]) == {1.0} and results.arms == ["a", "b"]
+
+
+def test_evaluating_never_leaves_nothing_to_compare(digits):
+    with pytest.raises(RunFailed, match="evaluate_every=0 leaves nothing"):
+        compare({"a": {}}, digits, seeds=1, model=network, steps=2, evaluate_every=0)
 
 
 def test_selection_is_on_validation(digits):

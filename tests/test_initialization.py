@@ -1,5 +1,6 @@
 """Exercises of chapters/initialization, and its two recursions against closed forms."""
 
+import itertools
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from conftest import ROOT
 
 from regbook.checks import initialization as check
+from regbook.claims import estimate
 from regbook.press import pages
 
 PAGE = ROOT / "chapters/initialization/activation-statistics.ipynb"
@@ -14,7 +16,7 @@ PAGE = ROOT / "chapters/initialization/activation-statistics.ipynb"
 
 def definitions(*needed: str) -> dict:
     """The page's own functions, without running its experiments."""
-    namespace = {"torch": torch, "n": 4096, "depth": 6, "batch": 16}
+    namespace = {"torch": torch, "n": 4096, "depth": 6, "batch": 16, "STARTS": {}}
     for cell in pages.code_cells(pages.read(PAGE)):
         if any(f"def {name}(" in cell for name in needed):
             exec(cell, namespace)
@@ -27,29 +29,34 @@ def test_the_pages_passes_equal_autograd_on_a_rectangular_network():
     x, top = torch.randn(6, 7, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
     for act in ("tanh", "ReLU"):
         h, z = page["forward"](x, weights, 0.8, act)
-        _, gradients = page["backward"](h, z, weights, 0.8, act, top)
+        errors = page["backward"](z, weights, 0.8, act, top)
         by_autograd = torch.autograd.grad((top * h[-1]).sum(), weights)
-        for ours, theirs in zip(gradients, by_autograd, strict=True):
-            torch.testing.assert_close(ours * 0.8, theirs)  # the page's W is σ times these numbers
+        for below, error, theirs in zip(h, errors, by_autograd, strict=False):
+            torch.testing.assert_close(below.T @ error * 0.8, theirs)  # the page's W is 0.8 times these numbers
+            norm = ((below @ below.T) * (error @ error.T)).sum()
+            torch.testing.assert_close(norm, (below.T @ error).square().sum())
 
 
 def test_the_pages_recursions_have_their_closed_forms_for_relu():
     page = definitions("forward", "predict")
-    h, errors, gradients = page["predict"]("ReLU", (2 / 4096) ** 0.5)
-    expected = math.sqrt(1 - 1 / math.pi)  # E[h²] = 1, and E[h] = 1/√π for z of variance 2
-    torch.testing.assert_close(h, torch.full((6,), expected, dtype=torch.float64), rtol=1e-3, atol=0)
-    torch.testing.assert_close(errors, torch.full((6,), math.sqrt(0.5 / 4096), dtype=torch.float64), rtol=1e-3, atol=0)
-    torch.testing.assert_close(gradients, torch.full((6,), math.sqrt(16 * 0.5 / 4096), dtype=torch.float64), rtol=1e-3, atol=0)
-    shrinking, _, _ = page["predict"]("ReLU", (1 / 4096) ** 0.5)
-    torch.testing.assert_close(shrinking[1:] / shrinking[:-1], torch.full((5,), 0.5**0.5, dtype=torch.float64), rtol=1e-6, atol=0)
+    kaiming = page["predict"]("ReLU", (2 / 4096) ** 0.5)
+    expected = {
+        "h": math.sqrt(1 - 1 / math.pi),  # E[h²] = 1, and E[h] = 1/√π for z of variance 2
+        "error": math.sqrt(0.5 / 4096),
+        "gradient": math.sqrt(16 * 0.5 / 4096),
+    }
+    for metric, value in expected.items():
+        assert kaiming[metric] == pytest.approx([value] * 6, rel=1e-3)
+    shrinking = page["predict"]("ReLU", (1 / 4096) ** 0.5)["h"]
+    assert [b / a for a, b in itertools.pairwise(shrinking)] == pytest.approx([0.5**0.5] * 5, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (0.32, "of one layer"),
-        (0.32**-20, "below one"),
-        (0.32**40, "of the variance"),
+        (0.32**-20, "the share that is left"),
+        (0.32**40, "share of the variance"),
         (0.01**20, "σ alone"),
         (10.24**20, "use √n, not n"),
         (6.4, "you added"),
@@ -57,7 +64,7 @@ def test_the_pages_recursions_have_their_closed_forms_for_relu():
     ],
 )
 def test_twenty_layers(answer, words):
-    assert check.twenty_layers(0.32**20).passed and check.twenty_layers(1.27e-10).passed
+    assert check.twenty_layers(0.32**20).passed and check.twenty_layers(1.3e-10).passed
     feedback = check.twenty_layers(answer)
     assert feedback.passed is False and words in feedback.message
 
@@ -76,7 +83,7 @@ def right(fan_in, slope):
         (lambda n, a: (2 / (n * (1 + abs(a)))) ** 0.5, "square by a²"),
         (lambda n, a: right(n, a) / 2**0.5, "a factor 1/2"),
         (lambda n, a: 3 * right(n, a), "σ should be"),
-        (lambda n, a: "small", "a number is needed"),
+        (lambda n, a: "small", "a finite number is needed"),
         (lambda n: n, "TypeError"),
     ],
 )
@@ -94,19 +101,28 @@ def test_the_leaky_start_is_torchs(slope):
     assert weight.std().item() == pytest.approx(right(1000, slope), rel=5e-3)
 
 
+SIX, TWELVE = estimate([0.04, 0.05, 0.05]), estimate([1.6, 1.7, 1.8])
+
+
+def test_deeper_tells_what_happened():
+    assert "as you predicted" in check.deeper(("larger", SIX, TWELVE)).message
+    assert (
+        check.deeper(("smaller", SIX, TWELVE)).passed
+        and "you predicted 'smaller'" in check.deeper(("smaller", SIX, TWELVE)).message
+    )
+    assert "'gone', as you predicted" in check.deeper(("gone", SIX, estimate([-0.01, 0.01, 0.02]))).message
+    assert check.deeper((..., SIX, ...)).passed is None
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (("less", 1.0, 0.1), "'less' came"),
-        (("smaller", 1.0, 1.0), "same number"),
-        (("smaller", 1.0, 1.5), "larger advantage"),
+        (("deeper", SIX, TWELVE), "'deeper' came"),
+        (("larger", SIX, SIX), "the same"),
+        (("larger", SIX, estimate([-1.6, -1.7, -1.8])), "subtract the loss with σ = 1/√n"),
+        (("larger", 0.05, 1.7), "what `difference` returns"),
     ],
 )
-def test_advantage(answer, words):
-    assert (
-        check.advantage(("smaller", 1.0, 0.01)).passed and "as you predicted" in check.advantage(("smaller", 1.0, 0.01)).message
-    )
-    assert "you predicted 'larger'" in check.advantage(("larger", 1.0, 0.01)).message
-    assert check.advantage((..., 1.0, ...)).passed is None
-    feedback = check.advantage(answer)
+def test_deeper_refuses(answer, words):
+    feedback = check.deeper(answer)
     assert feedback.passed is False and words in feedback.message

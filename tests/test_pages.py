@@ -92,7 +92,7 @@ def test_exercises_stubs_ask_and_solutions_pass(path):
     assert re.findall(r"```\{solution-start\} (\S+)", text) == labels
     for check, solution in zip(checks, solutions, strict=True):
         assert "○ not attempted yet" in shown(check)
-        assert "✓ right" in shown(solution)
+        assert "✓ correct" in shown(solution)
 
 
 def signature(cell):

@@ -74,6 +74,8 @@ def test_evaluate_agrees_with_sklearn_and_puts_the_mode_back(digits):
     assert ours["loss"] == pytest.approx(log_loss(digits.test.y, probabilities), rel=1e-5)
     assert evaluate(model, *digits.test, batch_size=7)["loss"] == pytest.approx(ours["loss"], rel=1e-5)
     assert not model.training
+    exact = evaluate(model.double(), digits.test.x.double(), digits.test.y)["loss"]
+    assert exact == pytest.approx(log_loss(digits.test.y, probabilities), rel=1e-6)
     with pytest.raises(ValueError, match="no examples"):
         evaluate(model, digits.test.x[:0], digits.test.y[:0])
 
@@ -99,10 +101,13 @@ def test_transform_hooks_and_rows(digits):
         return row["step"] == 20
 
     rows = fit(network(), digits, steps=50, evaluate_every=10, on_step=lambda step, _: steps.append(step), on_eval=on_eval)
-    assert steps == list(range(1, 21)) and rows_seen == [10, 20] == [row["step"] for row in rows]
+    assert steps == list(range(1, 21)) and rows_seen == [0, 10, 20] == [row["step"] for row in rows]
     assert set(rows[0]) == {"step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "norm"}
-    assert [r["step"] for r in fit(network(), digits, steps=25, evaluate_every=10)] == [10, 20, 25]
+    assert [r["step"] for r in fit(network(), digits, steps=25, evaluate_every=10)] == [0, 10, 20, 25]
     assert fit(network(), digits, steps=5, evaluate_every=0) == []
+    untouched = network()
+    assert fit(untouched, digits, steps=5, evaluate_every=1, on_eval=lambda row, _: True)[0]["step"] == 0
+    assert torch.equal(weights(untouched), weights(network()))
 
     zeroed, plain = network(), network()
     fit(zeroed, digits, steps=1, optimizer=SGD, transform=lambda x, y: (x * 0, y))
@@ -128,7 +133,7 @@ def test_training_stops_at_the_step_that_diverged(digits, value):
         calls = 0
 
         def __call__(self, logits, y):
-            Bad.calls += 1
+            Bad.calls += logits.requires_grad  # evaluations do not count
             return F.cross_entropy(logits, y) * (value if Bad.calls == 13 else 1)
 
     Bad.calls = 0
@@ -160,6 +165,7 @@ def test_fused_is_asked_for_only_where_it_exists(digits, monkeypatch):
         ({}, "steps=None, epochs=None; give exactly one"),
         ({"steps": 1, "epochs": 1}, "give exactly one"),
         ({"steps": 0}, "steps=0"),
+        ({"steps": 5.0}, "steps=5.0; it must be a whole number"),
         ({"epochs": -1}, "epochs=-1"),
         ({"steps": 1, "batch_size": 0}, "batch_size=0"),
         ({"steps": 1, "evaluate_every": -5}, "evaluate_every=-5"),

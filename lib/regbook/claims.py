@@ -41,9 +41,9 @@ class Estimate:
 
 def estimate(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Student's t interval for the mean of independent ``values``; a single value is its own interval."""
-    values = np.asarray(values, dtype=float).reshape(-1)
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"values={values.tolist()}; at least one number is needed, and all must be finite")
+    values = np.atleast_1d(np.asarray(values, dtype=float))
+    if values.ndim > 1 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"values={values.tolist()}; one finite number for each seed is needed, in one row")
     mean, n = values.mean(), len(values)
     if n == 1:
         return Estimate(float(mean), float(mean), float(mean), 0.0, 1)
@@ -91,7 +91,7 @@ def claim(
 ) -> Claim:
     """Assert that ``measured`` lies above ``above`` and below ``below`` (give one or both), and note it for the table.
 
-    ``measured`` is one number, one number a seed, or an :class:`Estimate` such as ``Results.gap`` returns; of the
+    ``measured`` is one number, one number a seed, or an :class:`Estimate` such as ``Results.difference`` returns; of the
     last two the whole interval must keep the bound. ``paper`` is what the source reports, in words; ``source`` is its
     key in ``references.bib``. Raises :class:`ClaimFailed` where the bound is broken.
     """
@@ -170,7 +170,8 @@ def _html(rows: Sequence[Claim], page: str | None) -> str:
     lines = [_row("th", titles)]
     for made in rows:
         cited = f"{html.escape(made.paper)} <small>[{html.escape(made.source)}]</small>" if made.paper else "—"
-        cells = [html.escape(made.text), cited, str(made.here), html.escape(made.bound)]
+        here = f"{made.here}<br><small>n = {made.here.n}</small>"
+        cells = [html.escape(made.text), cited, here, html.escape(made.bound)]
         lines.append(_row("td", [*cells, str(full.get(made.text, "not recorded yet"))] if page else cells))
     return f'<div class="claims"><table>{"".join(lines)}</table></div>'
 

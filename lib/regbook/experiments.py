@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,20 @@ class Results:
 
     def final(self, metric: str) -> pd.DataFrame:
         """The last value of ``metric`` in each run: seeds × arms, in the order of the arms."""
-        frame = self._of(metric).sort_values("step").groupby(["seed", "arm"], sort=False)["value"].last().unstack("arm")
-        return frame.sort_index()[list(dict.fromkeys(self.frame["arm"]))]
+        last = self._of(metric).sort_values("step").groupby(["seed", "arm"]).tail(1)
+        return last.pivot(index="seed", columns="arm", values="value")[[a for a in self.arms if a in set(last["arm"])]]
+
+    def at(self, step: int, metric: str) -> pd.DataFrame:
+        """The value of ``metric`` at ``step``: seeds × arms."""
+        return Results(self.frame[self.frame["step"] == step]).final(metric)
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in order."""
+        return list(dict.fromkeys(self.frame["arm"]))
 
     def curves(self, metric: str) -> pd.DataFrame:
-        """``mean``, ``low`` (minimum) and ``high`` (maximum) of ``metric`` over the seeds, by arm and step."""
+        """``mean``, ``low`` (minimum) and ``high`` (maximum) of ``metric`` by arm and step, over the seeds that got there."""
         return self._of(metric).groupby(["arm", "step"], sort=False)["value"].agg(mean="mean", low="min", high="max")
 
     def summary(self, *metrics: str) -> pd.DataFrame:
@@ -59,7 +69,7 @@ class Results:
         columns = {metric: self.final(metric).apply(lambda runs: str(estimate(runs))) for metric in metrics}
         return pd.DataFrame(columns)
 
-    def gap(self, a: str, b: str, metric: str) -> Estimate:
+    def difference(self, a: str, b: str, metric: str) -> Estimate:
         """``a`` minus ``b``, paired by seed: the mean difference and its 95 % interval."""
         final = self.final(metric)
         for arm in (a, b):
@@ -77,11 +87,13 @@ class Results:
 def train(data: Data, seed: int, *, model: Callable, select: str = "last", **settings) -> Iterable[dict]:
     """One run of an arm: build ``model()``, ``fit`` it with ``settings``, then read the test set once.
 
-    ``select="last"`` tests the final weights, ``"best"`` those with the smallest validation loss.
-    Returns rows with ``step`` and one entry a metric.
+    ``select="last"`` tests the final weights, ``"best"`` those with the smallest validation loss; the row with the test
+    results has the step of the weights that were tested. Returns rows with ``step`` and one entry a metric.
     """
     if select not in ("last", "best"):
         raise ValueError(f"select={select!r}; it must be 'last' or 'best'")
+    if settings.get("evaluate_every") == 0:
+        raise ValueError("evaluate_every=0 leaves nothing to compare; leave it out to evaluate at the end")
     network, best = model(), {"valid_loss": float("inf")}
     inner = settings.pop("on_eval", None)
 
@@ -120,7 +132,7 @@ def compare(
     """
     if not arms:
         raise ValueError("arms={}; name at least one arm")
-    seeds = where.seeds(seeds) if isinstance(seeds, int) else list(seeds)
+    seeds = where.seeds(seeds) if isinstance(seeds, Integral) else list(seeds)
     if len(set(seeds)) < len(seeds) or not seeds:
         raise ValueError(f"seeds={seeds}; give one or more distinct seeds")
     jobs = [(arm, seed, run, {"data": data} | shared | dict(own)) for seed in seeds for arm, own in arms.items()]

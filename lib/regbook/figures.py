@@ -147,7 +147,7 @@ def histograms(axes: Sequence[plt.Axes], layers: Sequence[Tensor], limits: tuple
         ax.stairs(counts, np.linspace(*limits, bins + 1), fill=True)
         ax.set(xlim=limits, ylim=(0, counts.max() * 1.1), yticks=[])
         ax.set_ylabel(f"{number}", rotation=0, va="center", labelpad=10)
-        ax.text(0.99, 0.92, f"sd {values.std():.2g}", transform=ax.transAxes, ha="right", va="top", fontsize="small")
+        ax.text(1.02, 0.5, f"sd {values.std():.2g}", transform=ax.transAxes, va="center", fontsize="small")
         ax.spines["left"].set_visible(False)
         ax.tick_params(labelbottom=number == len(layers))
 

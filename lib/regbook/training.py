@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -36,13 +37,14 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, loss: Loss = F.cross_entrop
         raise ValueError("x and y hold no examples, so there is nothing to evaluate")
     was_training = model.training
     model.eval()
-    total, correct = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
+    losses, correct = [], []  # read once, at the end: every reading would wait for the device
     for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
         logits = model(xb)
-        total += loss(logits, yb) * len(yb)
-        correct += (logits.argmax(1) == yb).sum()
+        losses.append(loss(logits, yb) * len(yb))
+        correct.append((logits.argmax(1) == yb).sum())
     model.train(was_training)
-    return {"loss": total.item() / len(y), "accuracy": correct.item() / len(y)}
+    sums = {"loss": losses, "accuracy": correct}
+    return {name: torch.stack(parts).cpu().double().sum().item() / len(y) for name, parts in sums.items()}
 
 
 def batches(n: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
@@ -65,14 +67,20 @@ def fit(
 
     ``optimizer(parameters)`` makes the optimizer. ``transform(x, y)`` changes each batch, ``penalty(model)`` is added to
     each batch's loss. ``on_step(step, model)`` runs after each step; ``on_eval(row, model)`` may add to the row, and
-    training stops early where it returns True. Evaluates after every ``evaluate_every`` steps (default: only at the
-    end, 0: never). Raises :class:`Diverged`, at the next evaluation, where a loss was NaN or infinite.
+    training stops early where it returns True. Evaluates at the start and every ``evaluate_every`` steps (default: only
+    at the end, 0: never). Raises :class:`Diverged`, at the next evaluation, where a loss was NaN or infinite.
     """
     (x, y), model = data.train, model.to(data.train.x.device)
     steps, every = _plan(steps, epochs, batch_size, evaluate_every, len(y))
     optimizer = _fused(optimizer, x.device)(model.parameters())
     losses, rows, seen = torch.zeros(steps, device=x.device), [], 0  # losses stay on the device: reading one would wait
 
+    def stop_after(step: int) -> bool:
+        rows.append({"step": step} | measure(model, data, loss))
+        return bool(on_eval and on_eval(rows[-1], model))
+
+    if every < steps and stop_after(0):
+        return rows
     model.train()
     for step, index in enumerate(islice(batches(len(y), batch_size, seed, x.device), steps), start=1):
         xb, yb = x[index], y[index]
@@ -90,10 +98,8 @@ def fit(
         if step % every == 0 or step == steps:
             _stop_if_diverged(losses[seen:step], seen)
             seen = step
-            if every < math.inf:
-                rows.append({"step": step} | measure(model, data, loss))
-                if on_eval and on_eval(rows[-1], model):
-                    break
+            if every < math.inf and stop_after(step):
+                break
     return rows
 
 
@@ -109,8 +115,8 @@ def _plan(steps: int | None, epochs: int | None, batch_size: int, evaluate_every
         raise ValueError(f"steps={steps}, epochs={epochs}; give exactly one of the two")
     given = {"steps": steps, "epochs": epochs, "batch_size": batch_size}
     for name, value in given.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}; it must be at least 1")
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{name}={value!r}; it must be a whole number, at least 1")
     if evaluate_every is not None and evaluate_every < 0:
         raise ValueError(f"evaluate_every={evaluate_every}; it must be at least 1, or 0 for never")
     steps = steps if epochs is None else epochs * math.ceil(n / batch_size)

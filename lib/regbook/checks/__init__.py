@@ -5,10 +5,13 @@ A checker takes the reader's value or function and answers in words. The pieces 
 
 import functools
 import html
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from regbook.claims import Estimate
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Feedback:
 
     @property
     def mark(self) -> str:
-        return {True: "✓ right", False: "✗ not yet", None: "○ not attempted yet"}[self.passed]
+        return {True: "✓ correct", False: "✗ not yet", None: "○ not attempted yet"}[self.passed]
 
     def _repr_html_(self) -> str:
         state = {True: "right", False: "wrong", None: "open"}[self.passed]
@@ -59,16 +62,32 @@ def checker(function: Callable) -> Callable[[object], Feedback]:
             return Feedback(False, str(wrong))
         except NotAttempted:
             return Feedback(None, "write your answer in the cell above, run it, then run this cell again.")
+        except Exception as error:  # an answer of another form than the exercise asks for
+            return Feedback(False, f"your answer has another form than the exercise asks for ({type(error).__name__}: {error}).")
 
     return check
 
 
 def number(answer: object) -> float:
-    """The answer as a float; anything else is rejected in words."""
+    """The answer as a finite float; anything else is rejected in words."""
     try:
-        return float(answer)
-    except (TypeError, ValueError):
-        raise Wrong(f"a number is needed, and {describe(answer)} came.") from None
+        value = float(answer)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    expect(math.isfinite(value), f"a finite number is needed, and {describe(answer)} came.")
+    return value
+
+
+def prediction_then_run(answer: object, outcomes: Sequence[str]) -> tuple[str, Estimate, Estimate]:
+    """Unpack an answer of the form (prediction, estimate before, estimate after); the prediction is one of ``outcomes``."""
+    prediction, before, after = answer
+    if ... in (prediction, after) or None in (prediction, after):
+        raise NotAttempted
+    expect(prediction in outcomes, f"predict one of {', '.join(map(repr, outcomes))}; {prediction!r} came.")
+    for measured in (before, after):
+        expect(isinstance(measured, Estimate), f"give what `difference` returns, mean and interval; {describe(measured)} came.")
+    expect(before != after, "both measurements are the same: run the comparison again as the exercise says.")
+    return prediction, before, after
 
 
 def describe(value: object) -> str:
