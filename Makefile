@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 REGBOOK_PROCESSES=1 REGBOOK_PROGRESS=0 MPLBACKEND=agg IPYTHONDIR=$(CURDIR)/$(VENV)/ipython
 HTML := $(CURDIR)/_build/html/index.html
 
-.PHONY: book test lab execute benchmarks clean
+.PHONY: book test lab execute portable benchmarks clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going --all
@@ -26,6 +26,9 @@ lab: $(READY)
 
 execute: $(READY)
 	$(BIN)/python -m regbook execute
+
+portable: $(READY)
+	$(BIN)/python -m regbook portable
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/training.py

@@ -1,4 +1,4 @@
-"""``python -m regbook execute | run | stale``: what a page's author does from the command line."""
+"""``python -m regbook execute | run | stale | portable``: what a page's author does from the command line."""
 
 import argparse
 import os
@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--record", action="store_true", help="write what the claims found to results/ (needs --scale full)")
     run.set_defaults(do=_run)
 
+    portable = commands.add_parser("portable", help="write every page as one self-contained notebook, under _build/portable")
+    portable.set_defaults(do=_portable)
+
     stale = commands.add_parser("stale", help="list the pages whose stored outputs are stale; exit 1 if there are any")
     stale.set_defaults(do=_stale)
     return parser
@@ -64,6 +67,13 @@ def _run(options: argparse.Namespace) -> int:
     except Exception:  # the interpreter itself would not show the lines of a cell
         traceback.print_exc()
         return 1
+    return 0
+
+
+def _portable(options: argparse.Namespace) -> int:
+    from regbook.press.portable import make
+
+    print("\n".join(map(str, make(pages.all_pages()))))
     return 0
 
 

@@ -140,8 +140,10 @@ def claims_table(*made: Claim, page: str | None = None) -> Table:
 
 def record(page: str) -> dict:
     """The recorded full-scale run of ``page``, from ``results/<page>.json`` of the book; empty where there is none."""
-    file = Path(__file__).parents[2] / "results" / f"{page}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for results in (Path(__file__).parents[2] / "results", Path(__file__).parent / "results"):  # in a checkout, in a wheel
+        if (results / f"{page}.json").is_file():
+            return json.loads((results / f"{page}.json").read_text(encoding="utf-8"))
+    return {}
 
 
 def as_record() -> list[dict]:

@@ -1,4 +1,4 @@
-"""A Sphinx extension that makes the built book ask no other host for anything.
+"""What makes the built book ask no other host for anything.
 
 MathJax and the Jupyter widget manager come from the npm registry at build time and travel with the pages. They are kept
 beside the build, so that only the first build needs a network. Without npm the book still builds; its pages then ask two
@@ -17,20 +17,11 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-from regbook import __version__
-
 # an npm package, the files of it that travel, and the folder inside it that becomes the root
 MATHJAX = ("mathjax@3.2.2", r"(tex-mml-chtml\.js|output/chtml/fonts/woff-v2/.*|input/tex/extensions/.*)", "es5/")
 WIDGETS = ("@jupyter-widgets/html-manager@1.0.15", r"(embed\.js|.*\.woff2)", "dist/")
 
 logger = logging.getLogger(__name__)
-
-
-def setup(app: Sphinx) -> dict:
-    """Called by Sphinx for an extension of this name."""
-    app.connect("config-inited", serve_from_here)
-    app.connect("html-page-context", drop_thebe, priority=900)
-    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def serve_from_here(app: Sphinx, config: Config) -> None:
