@@ -33,7 +33,15 @@ def test_with_a_repository_colab_opens_the_published_notebook(url):
     assert f'<a href="{wanted}">' in rendered(url)
 
 
-@pytest.mark.parametrize("url", ["https://gitlab.com/owner/book", "https://github.com/owner", "https://example.org"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com/executablebooks/jupyter-book",
+        "https://gitlab.com/owner/book",
+        "https://github.com/owner",
+        "https://example.org",
+    ],
+)
 def test_an_address_that_colab_cannot_open_gets_no_link(url):
     assert "colab" not in rendered(url) and "download" in rendered(url)
 

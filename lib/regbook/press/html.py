@@ -11,6 +11,7 @@ from regbook import __version__
 from regbook.press import offline, pages, portable
 
 COLAB = "https://colab.research.google.com/github"
+PLACEHOLDER = "executablebooks/jupyter-book"  # what Jupyter Book fills in where _config.yml names no repository
 
 
 def setup(app: Sphinx) -> dict:
@@ -41,7 +42,7 @@ def link_to_run(app: Sphinx, page: str, template: str, context: dict, doctree) -
 def github(url: str) -> str:
     """``owner/name`` of a GitHub address; empty for anything else, since Colab opens no other host's notebooks."""
     host, _, path = url.removeprefix("https://").removesuffix("/").removesuffix(".git").partition("/")
-    return path if host == "github.com" and path.count("/") == 1 else ""
+    return path if host == "github.com" and path.count("/") == 1 and path != PLACEHOLDER else ""
 
 
 def copy_portable(app: Sphinx, failure: Exception | None) -> None:
