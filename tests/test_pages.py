@@ -54,6 +54,21 @@ def test_stored_outputs_are_fresh_and_clean(path):
 
 
 @page
+def test_the_scoreboard_has_every_claim_of_the_page(path):
+    kept = [made["text"] for made in json.loads(path.read_text())["metadata"]["regbook"]["claims"]]
+    (table,) = [
+        out
+        for cell in cells(path)
+        for out in cell["outputs"]
+        if "full scale" in "".join(out.get("data", {}).get("text/html", ""))
+    ]
+    assert kept and len(kept) == "".join(table["data"]["text/html"]).count("<tr>") - 1
+    assert [line.partition(" — here ")[0] for line in "".join(table["data"]["text/plain"]).split("\n")] == [
+        f"✓ {text}" for text in kept
+    ]
+
+
+@page
 def test_every_image_has_alternative_text(path):
     for cell in cells(path):
         for out in cell["outputs"]:

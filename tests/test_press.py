@@ -128,6 +128,7 @@ def test_execute_stores_outputs_once_and_for_all(book, capsys, monkeypatch):
     assert [cell["id"] for cell in cells] == ["c0", "c1"] and "execution" not in cells[0]["metadata"]
     printed = capsys.readouterr().out
     assert "topic/page" in printed and "MiB" in printed and " s, " in printed
+    assert json.loads(first)["metadata"]["regbook"]["claims"] == []
     assert main(["execute", "topic/page"]) == 0 and path.read_bytes() == first
     assert main(["execute"]) == 0 and "no page is stale" in capsys.readouterr().out
 
@@ -154,3 +155,25 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
 def test_a_page_that_does_not_exist_is_an_error_in_words(book, capsys):
     book("1")
     assert main(["run", "nowhere"]) == 2 and "the pages are: topic/page" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_scoreboard_shows_what_runs_left_and_nothing_else(book, tmp_path, monkeypatch):
+    from regbook import claims
+    from regbook.press.scoreboard import board
+
+    path = book(CLAIM)
+    notebook = json.loads(path.read_text())
+    notebook["cells"].insert(0, {"cell_type": "markdown", "id": "m", "metadata": {}, "source": "# A page"})
+    path.write_text(json.dumps(notebook))
+    assert board([path]) == "<p>No page has been executed yet.</p>"
+    assert execute([path])
+    shown = board([path])
+    assert '<a href="chapters/topic/page.html">A page</a>' in shown
+    assert "two is more than one" in shown and "2.10 ± 0.25" in shown and "not recorded yet" in shown
+    kept = json.loads(path.read_text())["metadata"]["regbook"]["claims"]
+    kept[0]["here"] |= {"mean": 9.0, "low": 8.0, "high": 10.0}
+    recorded = {"claims": kept, "device": "a <GPU>", "date": "2026-01-02"}
+    monkeypatch.setattr("regbook.press.scoreboard.record", lambda page: recorded)
+    assert "9.0 ± 1.0" in board([path]) and "a &lt;GPU&gt;, 2026-01-02" in board([path])
+    assert claims.claims() == []

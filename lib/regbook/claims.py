@@ -8,7 +8,7 @@ within the bound.
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Claim:
     source: str
 
     def _repr_html_(self) -> str:
-        return _html([self], None)
+        return as_html([self], None)
 
     def __repr__(self) -> str:
         return f"✓ {self.text} — here {self.here} ({self.bound}); paper: {self.paper or '—'}"
@@ -122,7 +122,7 @@ class Table:
         self.rows, self.page = list(rows), page
 
     def _repr_html_(self) -> str:
-        return _html(self.rows, self.page)
+        return as_html(self.rows, record(self.page) if self.page else None)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.rows))
@@ -163,20 +163,20 @@ def _number(value: float) -> str:
     return f"{value:.1e}"
 
 
-def _html(rows: Sequence[Claim], page: str | None) -> str:
-    recorded = record(page) if page else {}
-    full = {made["text"]: Estimate(**made["here"]) for made in recorded.get("claims", [])}
+def as_html(rows: Sequence[Claim], recorded: dict | None) -> str:
+    """A table of claims; with ``recorded`` (which may be empty) it has a column for the full-scale run."""
+    full = {made["text"]: Estimate(**made["here"]) for made in (recorded or {}).get("claims", [])}
     titles = ["claim", "paper", "here", "required"]
-    if page:
+    if recorded is not None:
         titles.append(f"full scale ({recorded['device']}, {recorded['date']})" if recorded else "full scale")
-    lines = [_row("th", titles)]
+    lines = [_row("th", map(html.escape, titles))]
     for made in rows:
         cited = f"{html.escape(made.paper)} <small>[{html.escape(made.source)}]</small>" if made.paper else "—"
         here = f"{made.here}<br><small>n = {made.here.n}</small>"
         cells = [html.escape(made.text), cited, here, html.escape(made.bound)]
-        lines.append(_row("td", [*cells, str(full.get(made.text, "not recorded yet"))] if page else cells))
+        lines.append(_row("td", cells if recorded is None else [*cells, str(full.get(made.text, "not recorded yet"))]))
     return f'<div class="claims"><table>{"".join(lines)}</table></div>'
 
 
-def _row(tag: str, cells: Sequence[str]) -> str:
+def _row(tag: str, cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"

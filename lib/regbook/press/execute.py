@@ -1,6 +1,8 @@
 """Execute pages in place, in fresh kernels, so that what is stored is what a reader gets."""
 
+import ast
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ ENVIRONMENT = {
     "MPLBACKEND": "agg",
 }
 PEAK = "__import__('resource').getrusage(__import__('resource').RUSAGE_SELF).ru_maxrss"
+CLAIMS = "__import__('json').dumps(__import__('regbook.claims').claims.as_record())"
 
 
 def execute(paths: list[Path], timeout: int = 300) -> bool:
@@ -57,25 +60,25 @@ async def _execute(path: Path, environment: dict[str, str], timeout: int) -> boo
                 if cell.cell_type == "code":
                     number += 1
                     await client.async_execute_cell(cell, index, execution_count=number)
-            memory = await _peak_memory(client)
+            memory, claims = await _ask(client, PEAK), await _ask(client, CLAIMS)
     except Exception as error:  # the cell's own error, a timeout, a kernel that died: the stored page stays as it was
         print(f"{name}: code cell {number} failed; the page was left as it was\n{error}", flush=True)
         return False
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "regbook": {"digest": pages.digest(path)},
+        "regbook": {"digest": pages.digest(path), "claims": json.loads(claims or "[]")},
     })  # fmt: skip
     write_atomically(path, nbformat.writes(notebook, version=4) + "\n")
-    print(f"{name}: {time.perf_counter() - started:.1f} s, {memory}", flush=True)
+    print(f"{name}: {time.perf_counter() - started:.1f} s, {(memory or 0) / 1024:.0f} MiB", flush=True)
     return True
 
 
-async def _peak_memory(client: NotebookClient) -> str:
-    """The kernel's largest resident size, asked of the kernel itself."""
-    message = client.kc.execute("", silent=True, user_expressions={"peak": PEAK})
+async def _ask(client: NotebookClient, expression: str) -> int | str | None:
+    """The value of an expression in the page's kernel: its largest resident size in KiB, or its claims; None if it has none."""
+    message = client.kc.execute("", silent=True, user_expressions={"value": expression})
     while True:
         reply = await client.kc.get_shell_msg(timeout=30)
         if reply["parent_header"].get("msg_id") == message:
-            answer = reply["content"]["user_expressions"]["peak"]
-            return f"{int(answer['data']['text/plain']) / 1024:.0f} MiB" if answer["status"] == "ok" else "memory unknown"
+            answer = reply["content"]["user_expressions"]["value"]
+            return ast.literal_eval(answer["data"]["text/plain"]) if answer["status"] == "ok" else None

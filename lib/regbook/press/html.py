@@ -1,4 +1,4 @@
-"""The Sphinx extension of the book: pages that work offline, and a link to run each of them."""
+"""The Sphinx extension of the book: pages that work offline, a link to run each of them, the scoreboard."""
 
 import html
 import posixpath
@@ -9,6 +9,7 @@ from sphinx.application import Sphinx
 
 from regbook import __version__
 from regbook.press import offline, pages, portable
+from regbook.press.scoreboard import Scoreboard
 
 COLAB = "https://colab.research.google.com/github"
 PLACEHOLDER = "executablebooks/jupyter-book"  # what Jupyter Book fills in where _config.yml names no repository
@@ -17,6 +18,7 @@ PLACEHOLDER = "executablebooks/jupyter-book"  # what Jupyter Book fills in where
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx for an extension of this name."""
     app.add_config_value("published_branch", "gh-pages", "html")
+    app.add_directive("scoreboard", Scoreboard)
     app.connect("config-inited", offline.serve_from_here)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("html-page-context", link_to_run)
