@@ -44,6 +44,14 @@ def test_the_contents_list_every_page():
     assert set(listed) == written
 
 
+def test_the_lecture_map_knows_every_section_and_says_what_is_to_come():
+    text = (ROOT / "lecture-map.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert rows and all("{doc}" in row or "to come" in row for row in rows)
+    linked = set(re.findall(r"\{doc\}`([^`]+)`", text))
+    assert linked == {str(path.relative_to(ROOT).with_suffix("")) for path in PAGES}
+
+
 @page
 def test_stored_outputs_are_fresh_and_clean(path):
     assert not pages.is_stale(path), "run `make execute` and commit the page"
