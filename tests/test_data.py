@@ -101,6 +101,16 @@ def test_subsets_are_nested_and_drawn_without_replacement(a, b, seed):
     assert small <= large and len(large) == max(a, b)
 
 
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
+def test_a_split_is_a_partition(train, valid, test):
+    sizes = (train, valid, test)
+    n = sum(sizes)
+    made = data._split(torch.arange(n)[:, None], torch.arange(n), *sizes)
+    assert [len(made[name].y) for name in data.SPLITS] == list(sizes)
+    assert sorted(torch.cat([split.y for split in made.values()]).tolist()) == list(range(n))
+    assert all(torch.equal(split.x[:, 0], split.y) for split in made.values()), "inputs and labels stay together"
+
+
 @given(st.floats(0, 1), st.integers(2, 6), st.integers(0, 2**31))
 def test_noise_hits_the_stated_share_and_always_changes_the_label(noise, k, seed):
     clean = toy(k=k)
