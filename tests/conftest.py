@@ -5,8 +5,11 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from hypothesis import settings
 
 matplotlib.use("agg")
+settings.register_profile("book", deadline=None)  # no test measures time
+settings.load_profile("book")
 ROOT = Path(__file__).parents[1]
 FULL_DATA = os.environ.get("REGBOOK_DATA")  # before the tests hide it
 

@@ -220,6 +220,7 @@ def _share(jobs: list[tuple], workers: int) -> list:
 
 
 _workers: dict[int, Any] = {}  # one-process pools, kept from one comparison to the next
+_opening = threading.Lock()
 
 
 def _feed_worker(number: int, work_through: Callable) -> None:
@@ -229,11 +230,12 @@ def _feed_worker(number: int, work_through: Callable) -> None:
         return  # without it this process does all the work
 
     def pool():
-        if number not in _workers:
-            # loky renews a process that has grown, and says so; nothing is lost by it
-            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-            _workers[number] = loky.ProcessPoolExecutor(max_workers=1, env={"OMP_NUM_THREADS": "1"})
-        return _workers[number]
+        with _opening:  # the helper of a short comparison may still be here when the next one starts
+            if number not in _workers:
+                # loky renews a process that has grown, and says so; nothing is lost by it
+                warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+                _workers[number] = loky.ProcessPoolExecutor(max_workers=1, env={"OMP_NUM_THREADS": "1"})
+            return _workers[number]
 
     def call(arm: str, seed: int, *rest) -> list[tuple] | str:
         settings = {name: value for name, value in os.environ.items() if name.startswith("REGBOOK_")}
