@@ -14,7 +14,7 @@ HTML = ROOT / "_build" / "html"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-NAMES = sorted(str(p.relative_to(ROOT).with_suffix("")) for p in (ROOT / "chapters").rglob("*") if p.suffix in (".ipynb", ".md"))
+NAMES = re.findall(r"(?:file|root): *(\S+)", (ROOT / "_toc.yml").read_text())
 NOTEBOOKS = [name for name in NAMES if (ROOT / f"{name}.ipynb").is_file()]
 
 pytestmark = [
@@ -54,7 +54,7 @@ def visit(browser):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("name", ["index", "lecture-map", "scoreboard", "references", *NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_page_loads_alone_and_fits(visit, name, width, theme):
     page, asked, said = visit(name, width, theme)
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
@@ -104,7 +104,7 @@ def test_solutions_and_hints_are_folded(visit, name):
     page.wait_for_function("!!document.querySelector('div.solution pre')?.offsetParent")
 
 
-@pytest.mark.parametrize("name", ["index", "lecture-map", "scoreboard", "references", *NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_internal_links_answer(name):
     page = HTML / f"{name}.html"
     for target in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text()):

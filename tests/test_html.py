@@ -50,6 +50,19 @@ def test_pages_without_code_have_no_link():
     assert "Run this page" not in rendered("https://github.com/owner/book", "index", ".md")
 
 
+@pytest.mark.parametrize(
+    ("base", "image"),
+    [("", "../../_static/social.png"), ("https://example.org/book/", "https://example.org/book/_static/social.png")],
+)
+def test_a_social_card_has_a_title_and_a_picture_that_exists(base, image):
+    app = SimpleNamespace(config=SimpleNamespace(html_baseurl=base, html_title="Book"))
+    context = {"title": 'A "page"'}
+    html.add_social_card(app, "chapters/start/workbench", "page.html", context, doctree=None)
+    assert '<meta property="og:title" content="A &quot;page&quot;" />' in context["metatags"]
+    assert f'<meta property="og:image" content="{image}" />' in context["metatags"]
+    assert (ROOT / html.CARD).is_file() and (ROOT / "_static/favicon.png").is_file()
+
+
 def test_the_built_pages_link_to_their_notebooks():
     built = ROOT / "_build" / "html"
     if not (built / "index.html").is_file():

@@ -52,6 +52,19 @@ def test_the_lecture_map_knows_every_section_and_says_what_is_to_come():
     assert linked == {str(path.relative_to(ROOT).with_suffix("")) for path in PAGES}
 
 
+def test_the_glossary_defines_each_term_and_links_a_section_or_says_that_it_is_to_come():
+    (block,) = re.findall(r"```\{glossary\}\n(.+?)\n```", (ROOT / "glossary.md").read_text(), re.S)
+    entries = [entry.split("\n") for entry in block.split("\n\n")]
+    terms = [lines[0] for lines in entries]
+    assert len(terms) >= 70 and terms == sorted(set(terms), key=str.lower)
+    sections = {str(path.relative_to(ROOT).with_suffix("")) for path in PAGES}
+    for *names, text in entries:
+        assert 1 <= len(names) <= 2 and all(re.search(r"[\u4e00-\u9fff]", name) for name in names[1:])
+        definition, linked, coming = re.fullmatch(r"  (.+\.) (?:\{doc\}`(\S+)`|\*To come: (\S+)\.\*)", text).groups()
+        assert len(definition) > 20
+        assert linked in sections if linked else f"chapters/{coming}" not in sections, names[0]
+
+
 @page
 def test_stored_outputs_are_fresh_and_clean(path):
     assert not pages.is_stale(path), "run `make execute` and commit the page"

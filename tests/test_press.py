@@ -43,6 +43,14 @@ def test_pages_are_found_by_path_and_by_name(book):
         pages.read(path)
 
 
+def test_pages_come_in_the_order_of_the_contents(book, tmp_path):
+    written = [book("1", name=name) for name in ("b/second", "a/first", "a/unlisted")]
+    (tmp_path / "_toc.yml").write_text(
+        "root: index\nparts:\n- chapters:\n  - file: chapters/b/second\n  - file: chapters/a/first\n"
+    )
+    assert pages.all_pages() == written
+
+
 def test_what_a_page_reaches_through_the_package():
     def names(source):
         return {str(path.relative_to(pages.PACKAGE)) for path in pages.reached(source)}

@@ -1,4 +1,4 @@
-"""The networks that pages train: plain ``nn.Module``s with torchvision's argument names.
+"""The networks that pages train: plain modules of PyTorch, with torchvision's argument names.
 
 Inputs are N × channels × height × width (``mlp`` flattens anything), outputs N × ``num_classes`` logits.
 Parameters start as PyTorch's layers start them; a page that studies initialization changes them itself.

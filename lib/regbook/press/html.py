@@ -1,4 +1,4 @@
-"""The Sphinx extension of the book: pages that work offline, a link to run each of them, the scoreboard."""
+"""The Sphinx extension of the book: pages that work offline, links to run them and to the reference, the scoreboard."""
 
 import html
 import posixpath
@@ -8,10 +8,11 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from regbook import __version__
-from regbook.press import offline, pages, portable
+from regbook.press import offline, pages, portable, reference
 from regbook.press.scoreboard import Scoreboard
 
 COLAB = "https://colab.research.google.com/github"
+CARD = "_static/social.png"
 PLACEHOLDER = "executablebooks/jupyter-book"  # what Jupyter Book fills in where _config.yml names no repository
 
 
@@ -22,6 +23,9 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", offline.serve_from_here)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("html-page-context", link_to_run)
+    app.connect("html-page-context", add_social_card)
+    app.connect("autodoc-process-docstring", reference.name_the_section)
+    app.connect("doctree-read", reference.list_functions)
     app.connect("build-finished", copy_portable)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -39,6 +43,15 @@ def link_to_run(app: Sphinx, page: str, template: str, context: dict, doctree) -
     context["body"] = context["body"].replace(
         "</h1>", f'</h1>\n<p class="run-this-page">Run this page: {" · ".join(links)}</p>', 1
     )
+
+
+def add_social_card(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """What a link to the page shows elsewhere; the picture has a full address once ``html_baseurl`` says where the book is."""
+    base = app.config.html_baseurl
+    image = posixpath.join(base, CARD) if base else posixpath.relpath(CARD, posixpath.dirname(page))
+    card = {"title": context.get("title", ""), "site_name": app.config.html_title, "type": "article", "image": image}
+    tags = (f'<meta property="og:{name}" content="{html.escape(text)}" />' for name, text in card.items())
+    context["metatags"] = context.get("metatags", "") + "\n".join(tags)
 
 
 def github(url: str) -> str:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -21,8 +22,12 @@ def book_root() -> Path:
 
 
 def all_pages() -> list[Path]:
-    """Every notebook under ``chapters/``, sorted."""
-    return sorted(p for p in (book_root() / "chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    """Every notebook under ``chapters/`` in the order of the contents; what they do not list comes last."""
+    root = book_root()
+    listed = re.findall(r"file: *(\S+)", (root / "_toc.yml").read_text(encoding="utf-8"))
+    place = {root / f"{entry}.ipynb": position for position, entry in enumerate(listed)}
+    found = (p for p in (root / "chapters").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    return sorted(found, key=lambda path: (place.get(path, len(place)), path))
 
 
 def find(page: str) -> Path:
