@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from regbook.checks import initialization as check
 from regbook.claims import estimate
+from regbook.initialization import change_rates, data_dependent, lsuv, random_walk_gain
 from regbook.press import pages
 
 PAGE = ROOT / "chapters/initialization/activation-statistics.ipynb"
@@ -126,3 +127,230 @@ def test_deeper_tells_what_happened():
 def test_deeper_refuses(answer, words):
     feedback = check.deeper(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- beyond variance -----------------------------------------------------------------------------------------------
+
+BATCH = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
+
+
+def chain(act=torch.nn.ReLU, widths=(12, 20, 20, 4), **options):
+    layers = [layer for i, o in itertools.pairwise(widths) for layer in (torch.nn.Linear(i, o, **options), act())]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def untouched(model, before):
+    hooks = [
+        hook for module in model.modules() for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    state = model.state_dict()
+    return not hooks and state.keys() == before.keys() and all(torch.equal(state[key], before[key]) for key in before)
+
+
+def test_the_random_walk_gain_cancels_the_drift_of_a_chi_square():
+    for width in (10, 50, 400):
+        half = torch.tensor(width / 2, dtype=torch.float64)
+        drift = (torch.digamma(half) - half.log()).item()  # E ln(χ²_N / N), exactly
+        assert random_walk_gain(width, "linear") == pytest.approx(math.exp(-drift / 2), abs=0.3 / width**2)
+        active = torch.arange(1, width + 1, dtype=torch.float64)
+        chance = torch.distributions.Binomial(width, torch.tensor(0.5, dtype=torch.float64)).log_prob(active).exp()
+        drift = (chance * (torch.digamma(active / 2) + math.log(2 / width))).sum() / chance.sum()
+        assert random_walk_gain(width) == pytest.approx(math.exp(-drift / 2), rel=5e-3)  # their fit
+    assert random_walk_gain(2) == random_walk_gain(6)
+    for arguments in ((0, "relu"), (100, "tanh")):
+        with pytest.raises(ValueError, match="width=0|'tanh'"):
+            random_walk_gain(*arguments)
+
+
+@pytest.mark.parametrize("act", [torch.nn.Tanh, torch.nn.ReLU, torch.nn.Sigmoid])
+def test_lsuv_gives_unit_variance_and_orthogonal_directions(act):
+    model = chain(act)
+    model[0].bias.data.fill_(7)
+    assert lsuv(model, BATCH) is model
+    h = BATCH
+    for layer in model:
+        h = layer(h)
+        if isinstance(layer, torch.nn.Linear):
+            assert h.var().item() == pytest.approx(1, abs=0.1)
+            assert not layer.bias.any()
+            W = layer.weight if layer.weight.shape[0] <= layer.weight.shape[1] else layer.weight.T
+            gram = W @ W.T
+            torch.testing.assert_close(gram, gram[0, 0] * torch.eye(len(gram)), rtol=0, atol=1e-4)
+
+
+def test_lsuv_has_its_closed_form_for_one_layer():
+    model = lsuv(torch.nn.Sequential(torch.nn.Linear(3, 3)), 5 * torch.randn(4000, 3), tolerance=1e-3)
+    assert torch.linalg.svdvals(model[0].weight).tolist() == pytest.approx([0.2] * 3, rel=0.05)
+
+
+class Branches(torch.nn.Module):
+    """Registered in another order than it runs; one layer runs twice, one never, one is in train mode by choice."""
+
+    def __init__(self):
+        super().__init__()
+        self.top, self.never = torch.nn.Linear(16, 3), torch.nn.Linear(5, 5)
+        self.shared, self.bottom = torch.nn.Linear(16, 16, bias=False), torch.nn.Conv1d(1, 4, 3, padding=1)
+        self.norm, self.drop = torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5)
+        self.order = []
+
+    def forward(self, x):
+        h = self.drop(self.norm(self.bottom(x[:, None])).relu().mean(2).repeat(1, 4))
+        return self.top(self.shared(self.shared(h).relu()).relu())
+
+
+@pytest.mark.parametrize("start", ["lsuv", "data_dependent"])
+def test_starts_follow_the_data_through_any_module(start):
+    model = Branches()
+    model.drop.eval()
+    never, norm = model.never.weight.clone(), model.norm.running_mean.clone()
+    options = {"tolerance": 0.3} if start == "data_dependent" else {}
+    {"lsuv": lsuv, "data_dependent": data_dependent}[start](model, BATCH, **options)
+    assert model.training and model.norm.training and not model.drop.training
+    assert torch.equal(model.never.weight, never) and torch.equal(model.norm.running_mean, norm)
+    assert model.top.weight.grad is None and untouched(model, model.state_dict())
+    outputs = []
+    hook = model.shared.register_forward_hook(lambda layer, inputs, out: outputs.append(out))
+    model.eval()(BATCH)
+    hook.remove()
+    if start == "lsuv":  # a shared layer counts where it comes first
+        assert outputs[0].var().item() == pytest.approx(1, abs=0.1)
+
+
+def test_one_channel_after_another_has_mean_0_and_deviation_1():
+    images = torch.rand(64, 3, 8, 8)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.Sigmoid(), torch.nn.Flatten(), torch.nn.Linear(180, 4))
+    data_dependent(model, images, tolerance=1e9)  # the first part alone
+    h = model[0](images)
+    torch.testing.assert_close(h.mean((0, 2, 3)), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(h.std((0, 2, 3)), torch.ones(5), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model(images).std(0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("act", [torch.nn.ReLU, torch.nn.Tanh])
+def test_rates_of_change_become_equal(act, monkeypatch):
+    model, directions = chain(act, (12, 40, 8, 30, 4)), []
+    monkeypatch.setattr(torch, "randn_like", lambda like: directions.append(torch.ones_like(like)) or directions[-1])
+    data_dependent(model, BATCH, tolerance=0.01)
+    rates = torch.tensor(list(change_rates(model, BATCH, directions[0]).values()))
+    assert rates.max() / rates.min() < 1.01**2 + 1e-3
+    if act is torch.nn.ReLU:  # homogeneous: the between-layer part leaves the function as it was
+        torch.testing.assert_close(model(BATCH).std(0), torch.ones(4), atol=0.01, rtol=0)
+        torch.testing.assert_close(model(BATCH).mean(0), torch.zeros(4), atol=0.01, rtol=0)
+
+
+def test_change_rates_are_gradient_norm_over_weight_norm():
+    model, direction = chain().double(), torch.randn(200, 4, dtype=torch.float64)
+    rates = change_rates(model, BATCH.double(), direction)
+    (model(BATCH.double()) * direction).sum().backward()
+    assert list(rates) == ["0", "2", "4"]
+    for name, rate in rates.items():
+        weight = model.get_submodule(name).weight
+        assert rate == pytest.approx((weight.grad.norm() / weight.norm()).item(), rel=1e-12)
+
+
+class Deaf(torch.nn.Linear):
+    """Its output does not depend on the size of its weights."""
+
+    def forward(self, x):
+        return 3 * torch.nn.functional.linear(x, self.weight / self.weight.norm())
+
+
+class Silent(torch.nn.Module):
+    def forward(self, x):
+        return 0 * x
+
+
+@pytest.mark.parametrize("start", [lsuv, data_dependent])
+@pytest.mark.parametrize(
+    ("middle", "x", "words"),
+    [
+        (torch.nn.ReLU(), torch.ones(50, 12), "x: its 50 examples are all the same"),
+        (torch.nn.ReLU(), BATCH[:1], "x: its 1 examples"),
+        (torch.nn.ReLU(), torch.zeros(0, 12), "x: its 0 examples"),
+        (Silent(), BATCH, "layer '2'"),
+        (Deaf(20, 20), BATCH, "layer '1'.*cannot be scaled|layer '1'.*after 10 tries"),
+        (torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(20, 20)), BATCH, "layer '1'.*follow"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused_and_nothing_changes(start, middle, x, words):
+    model = torch.nn.Sequential(torch.nn.Linear(12, 20), middle, torch.nn.Linear(20, 3), torch.nn.Dropout())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=words):
+        start(model, x)
+    assert untouched(model, before) and model.training
+
+
+def test_a_layer_without_a_gradient_is_named():
+    model = chain()
+    model[2].weight.requires_grad_(False)
+    with pytest.raises(ValueError, match="layer '2': its weights are frozen"):
+        change_rates(model, BATCH)
+    model[2].weight.data.zero_()
+    model[2].weight.requires_grad_()
+    with pytest.raises(ValueError, match="layer '0': its gradient is 0 times"):
+        change_rates(model, BATCH)
+
+
+def test_a_model_without_layers_and_rates_that_stay_apart_are_refused():
+    with pytest.raises(ValueError, match="reaches no Linear or Conv layer"):
+        lsuv(torch.nn.Sequential(torch.nn.ReLU()), BATCH)
+    model = chain(widths=(12, 50, 3))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="after 0 tries"):
+        data_dependent(model, BATCH, tolerance=1e-6, tries=0)
+    assert untouched(model, before)
+
+
+LOG = math.log(999)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (LOG / 2, "a factor 2 is missing"),
+        (math.log10(999) / 4, "natural"),
+        (4 * LOG, "less time"),
+        (-LOG / 4, "negative"),
+        (9.0, "not it"),
+    ],
+)
+def test_half_learned(answer, words):
+    assert check.half_learned(LOG / 4).passed and check.half_learned(1.73).passed
+    feedback = check.half_learned(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def middle(rates):
+    return rates.log().mean().exp()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda r: r / middle(r), "the root of the ratio"),
+        (lambda r: (middle(r) / r).sqrt(), "upside down: a layer"),
+        (lambda r: middle(r) / r, "without the root"),
+        (lambda r: (r / r.mean()).sqrt(), "arithmetic mean"),
+        (lambda r: r.sqrt(), "geometric mean first"),
+        (middle, "one factor a layer"),
+        (lambda r: r + 1, "should be"),
+    ],
+)
+def test_equal_rates(answer, words):
+    assert check.equal_rates(lambda r: (r / middle(r)).sqrt()).passed
+    feedback = check.equal_rates(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def test_shallow_sigmoid():
+    deep, shallow = estimate([0.9, 1.0, 1.1]), estimate([0.1, 0.2, 0.3])
+    assert "'smaller', as you predicted" in check.shallow_sigmoid(("smaller", deep, estimate([0.2, 0.21, 0.22]))).message
+    assert "'gone', you predicted 'larger'" in check.shallow_sigmoid(("larger", deep, shallow)).message
+    assert check.shallow_sigmoid((..., deep, ...)).passed is None
+    for answer, words in (
+        (("gone", estimate([-1, -1.1, -1.2]), shallow), "subtract the loss of the data-dependent"),
+        (("gone", deep, deep), "the same"),
+        (("never", deep, shallow), "'never' came"),
+    ):
+        feedback = check.shallow_sigmoid(answer)
+        assert feedback.passed is False and words in feedback.message

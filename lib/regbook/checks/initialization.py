@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from regbook.checks import checker, expect, number, prediction_then_run
 
 
@@ -63,3 +65,69 @@ def deeper(answer) -> str:
         else f"you predicted {prediction!r}. How does the gradient depend on the depth?"
     )
     return f"the disadvantage went from {six} to {twelve}: {outcome!r}, {verdict}"
+
+
+@checker
+def half_learned(answer: object) -> str:
+    """ln(s/u₀ − 1) / 2s for s = 2 and u₀ = 0.002: ln(999)/4 ≈ 1.727, to 2 %."""
+    value = number(answer)
+    s, u0 = 2.0, 0.002
+    log = math.log(s / u0 - 1)
+
+    def near(wanted: float) -> bool:
+        return math.isclose(value, wanted, rel_tol=0.02)
+
+    expect(not near(log / s), "u is the product of two layers, so it grows like exp(2st): a factor 2 is missing.")
+    expect(not near(log / 2), "that is the time of a mode with s = 1; a strong mode is faster by the factor s.")
+    expect(not near(math.log10(s / u0 - 1) / (2 * s)), "that is the decimal logarithm; e^{2st} asks for the natural one.")
+    expect(not near(2 * s * log), "you multiplied by 2s; strong modes take less time.")
+    expect(not near(-log / (2 * s)), "the time came out negative: s/u₀ is large, so its logarithm is positive.")
+    expect(near(log / (2 * s)), f"{value:.3g} is not it. Set u(t) = s/2 and solve for t.")
+    return "ln(999)/4 ≈ 1.73. Nearly all of it is spent on the plateau."
+
+
+@checker
+def equal_rates(factors) -> str:
+    """√(rate / geometric mean), a tensor like ``rates``; random rates, equal ones, a single one, ratios of 1e8."""
+    generator = torch.Generator().manual_seed(0)
+    rates = [torch.rand(size, generator=generator, dtype=torch.float64) * 9 + 0.1 for size in (2, 5, 12)]
+    rates += [
+        torch.full((3,), 4.0, dtype=torch.float64),
+        torch.tensor([7.0]),
+        torch.tensor([1e-4, 1.0, 1e4], dtype=torch.float64),
+    ]
+    for given in rates:
+        value = torch.as_tensor(factors(given.clone()))
+        expect(value.shape == given.shape, f"one factor a layer is needed: {len(given)}, and {tuple(value.shape)} came.")
+        middle = given.log().mean().exp()
+        wanted, place = (given / middle).sqrt(), f"For the rates {[round(rate, 4) for rate in given.tolist()]}:"
+        if torch.allclose(value.to(wanted), wanted, rtol=1e-5):
+            continue
+        mistakes = (
+            (given / middle, "a factor r divides the rate by r², so the root of the ratio is needed."),
+            ((middle / given).sqrt(), "upside down: a layer that changes too fast needs larger weights."),
+            (middle / given, "upside down, and without the root: r times the weights divide the rate by r²."),
+            (
+                (given / given.mean()).sqrt(),
+                "with the arithmetic mean the product of the factors is not 1, so the function changes.",
+            ),
+            (given.sqrt(), "the product of the factors is not 1, so the function changes: divide by the geometric mean first."),
+        )
+        for mistaken, why in mistakes:
+            expect(not torch.allclose(value.to(wanted), mistaken, rtol=1e-5), f"{place} {why}")
+        expected, came = ([round(v, 4) for v in t.tolist()] for t in (wanted, value))
+        expect(False, f"{place} the factors should be {expected}; yours are {came}.")
+    return "six sets of rates come out equal, and the product of the factors is 1: the same function, at one pace."
+
+
+@checker
+def shallow_sigmoid(answer) -> str:
+    """(prediction, LSUV minus data-dependent start with 12 sigmoid layers, with 1), Estimates of validation losses."""
+    prediction, twelve, one = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    expect(
+        twelve.mean > 0,
+        f"with 12 layers your difference is negative ({twelve}): subtract the loss of the data-dependent start from that of LSUV.",
+    )
+    outcome = "larger" if one.mean > twelve.mean else "gone" if one.low <= 0 else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does one layer take away?"
+    return f"the disadvantage of LSUV went from {twelve} with 12 layers to {one} with one: {outcome!r}, {verdict}"
