@@ -6,10 +6,21 @@ import math
 import pytest
 import torch
 from conftest import ROOT
+from torch import nn
 
 from regbook.checks import initialization as check
 from regbook.claims import estimate
-from regbook.initialization import change_rates, data_dependent, lsuv, random_walk_gain
+from regbook.initialization import (
+    Bias,
+    Residual,
+    Scale,
+    change_rates,
+    data_dependent,
+    fixup,
+    fixup_groups,
+    lsuv,
+    random_walk_gain,
+)
 from regbook.press import pages
 
 PAGE = ROOT / "chapters/initialization/activation-statistics.ipynb"
@@ -354,3 +365,193 @@ def test_shallow_sigmoid():
     ):
         feedback = check.shallow_sigmoid(answer)
         assert feedback.passed is False and words in feedback.message
+
+
+# --- Fixup ---------------------------------------------------------------------------------------------------------
+
+
+def conv_net(blocks=9, layers=3):
+    def branch():
+        parts = [part for _ in range(layers) for part in (Bias(), nn.ReLU(), Bias(), nn.Conv2d(4, 4, 3, padding=1))]
+        return nn.Sequential(*parts, Scale())
+
+    wider = Residual(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)), nn.Conv2d(3, 4, 3, bias=False))
+    return nn.Sequential(wider, *(Residual(branch()) for _ in range(blocks - 1)), nn.Flatten(), nn.Linear(4, 5))
+
+
+def drawn(start, net):
+    torch.manual_seed(3)
+    start(net)
+    return net
+
+
+def he(net):
+    for layer in net.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight)
+
+
+def test_fixup_is_he_times_its_factor_with_zeros_at_the_ends():
+    ours, plain = drawn(fixup, conv_net().double()), drawn(he, conv_net().double())
+    for number, (block, before) in enumerate(zip(ours[:9], plain[:9], strict=True)):
+        convs, drawn_before = ([c for c in b.branch if isinstance(c, nn.Conv2d)] for b in (block, before))
+        factor = 9 ** (-1 / 2) if number == 0 else 9 ** (-1 / 4)  # the first branch has two layers, the others three
+        for layer, same in zip(convs[:-1], drawn_before, strict=False):
+            torch.testing.assert_close(layer.weight, factor * same.weight, rtol=1e-12, atol=0)
+        assert not convs[-1].weight.any() and not any(c.bias.any() for c in convs)
+    torch.testing.assert_close(ours[0].shortcut.weight, plain[0].shortcut.weight, rtol=0, atol=0)
+    assert not ours[-1].weight.any() and not ours[-1].bias.any()
+
+
+def test_after_fixup_every_block_is_its_shortcut():
+    net, x = drawn(fixup, conv_net()), torch.randn(2, 3, 3, 3)
+    assert torch.equal(net[:9](x), net[0].shortcut(x))
+    assert not net(x).any()
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5])
+def test_the_squared_gradient_does_not_depend_on_the_depth(layers):
+    def push(blocks):  # with the identity for He's draw, so that there is no chance in it
+        branches = [[nn.Linear(4, 4, bias=False) for _ in range(layers)] for _ in range(blocks)]
+        net = nn.Sequential(*(Residual(nn.Sequential(*b)) for b in branches), nn.Linear(4, 4)).double()
+        fixup(net)
+        with torch.no_grad():
+            for layer in (layer for branch in branches for layer in branch[:-1]):
+                layer.weight.copy_(torch.eye(4) * blocks ** (-1 / (2 * layers - 2)))
+            net[-1].weight.copy_(torch.eye(4))
+        net(torch.ones(1, 4, dtype=torch.float64)).sum().backward()
+        return sum(p.grad.square().sum().item() for p in net[:-1].parameters())
+
+    assert [push(blocks) for blocks in (1, 2, 7, 40)] == pytest.approx([16.0] * 4)
+
+
+def nested():
+    inner = Residual(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
+    return nn.Sequential(Residual(nn.Sequential(inner, nn.Linear(4, 4))), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "no Residual block.*shortcuts"),
+        (lambda: nn.Sequential(nn.ReLU()), "no Residual block"),
+        (lambda: nn.Sequential(Residual(nn.Linear(4, 4)), nn.Linear(4, 2)), "block 0 has 1 weight layers.*at least 2"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), Residual(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))), "inside a block"),
+        (nested, "nested"),
+    ],
+)
+def test_fixup_refuses_and_leaves_the_weights_as_they_were(net, words):
+    net = net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ValueError, match=words):
+        fixup(net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_fixup_groups_give_biases_and_scales_a_tenth():
+    net = conv_net()
+    weights, others = fixup_groups(net.parameters(), 0.5)
+    assert (weights["lr"], others["lr"]) == (0.5, 0.05)
+    assert {id(p) for p in weights["params"]} == {id(p) for name, p in net.named_parameters() if name.endswith("weight")}
+    assert len(weights["params"]) + len(others["params"]) == len(list(net.parameters()))
+    assert torch.optim.SGD([weights, others]).param_groups[1]["lr"] == 0.05
+
+
+def of_the_fixup_page(*needed, **given):
+    namespace = {"torch": torch, "nn": nn, "Bias": Bias, "Residual": Residual, "Scale": Scale, "fixup": fixup, **given}
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/initialization/fixup.ipynb")):
+        if any(f"def {name}(" in cell for name in needed):
+            exec(cell, namespace)
+    return namespace
+
+
+def test_the_pages_fixup_by_hand_is_the_packages():
+    page = of_the_fixup_page("fixup_by_hand", he=he)
+    by_hand, ours = drawn(page["fixup_by_hand"], conv_net()), drawn(fixup, conv_net())
+    weights = [[p for name, p in net.named_parameters() if name.endswith("weight")] for net in (by_hand, ours)]
+    assert all(map(torch.equal, *weights))
+
+
+def test_the_pages_full_scale_network_is_resnet_110(monkeypatch):
+    monkeypatch.setenv("REGBOOK_SCALE", "full")
+    from regbook.device import pick
+
+    def conv(n):
+        return nn.Conv2d(n, n, 3, padding=1, bias=False)
+
+    given = {"pick": pick, "widths": (16, 32, 64), "layer": conv, "norm": nn.BatchNorm2d, "inputs": 3072, "classes": 10, "he": he}
+    resnet = of_the_fixup_page("resnet", **given)["resnet"]
+    for kind in ("default", "batch norm", "Fixup"):
+        net = resnet(kind, 54)
+        assert sum(isinstance(layer, (nn.Conv2d, nn.Linear)) for layer in net.modules()) == 110
+        assert net(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert sum(isinstance(block, Residual) for block in resnet("default", 10)) == 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((37 / 36) ** 100, "root"),
+        ((10 / 9) ** 50, "not by 1/3"),
+        ((7 / 6) ** 50, "1/6 twice"),
+        ((1 / 36) ** 50, "without shortcuts"),
+        ((7 / 6) ** 100, "the standard deviation"),
+        (2.0**50, "He's start"),
+        (7, "not it"),
+    ],
+)
+def test_own_start(answer, words):
+    assert check.own_start((37 / 36) ** 50).passed and check.own_start(3.93).passed
+    feedback = check.own_start(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def test_the_answer_to_own_start_is_what_pytorch_does():
+    torch.manual_seed(0)
+    x = torch.randn(2000, 500)
+    inside = nn.Sequential(nn.ReLU(), nn.Linear(500, 500, bias=False), nn.ReLU(), nn.Linear(500, 500, bias=False))
+    assert inside(x).square().mean().item() == pytest.approx(1 / 36, rel=0.15)  # chance: 5 to 10 %
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda blocks, layers: blocks ** (1 / (2 * layers)), "sign"),
+        (lambda blocks, layers: blocks ** (-1 / layers), "twice too large"),
+        (lambda blocks, layers: blocks**-0.5, "each of the m"),
+        (lambda blocks, layers: 1 / blocks, "the branch as a whole"),
+        (lambda blocks, layers: blocks ** (-1 / max(2 * layers - 2, 1)), "Fixup's factor"),
+        (lambda blocks, layers: 0.3, "should be 0.464159"),
+        (lambda blocks: 1, "TypeError"),
+    ],
+)
+def test_shrink(answer, words):
+    assert check.shrink(lambda blocks, layers: blocks ** (-1 / (2 * layers))).passed
+    assert check.shrink(lambda blocks, layers: ...).passed is None
+    feedback = check.shrink(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+THIRTY, TEN = estimate([0.4, 0.5, 0.6]), estimate([0.1, 0.12, 0.14])
+
+
+def test_fewer_blocks_tells_what_happened():
+    assert "'smaller', as you predicted" in check.fewer_blocks(("smaller", THIRTY, TEN)).message
+    other = check.fewer_blocks(("larger", THIRTY, TEN))
+    assert other.passed and "you predicted 'larger'" in other.message
+    assert "'gone', as you predicted" in check.fewer_blocks(("gone", THIRTY, estimate([-0.1, 0.1, 0.05]))).message
+    assert check.fewer_blocks((..., THIRTY, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("shallower", THIRTY, TEN), "'shallower' came"),
+        (("smaller", THIRTY, THIRTY), "the same"),
+        (("smaller", THIRTY, estimate([-0.1, -0.12, -0.14])), "subtract 'no factor'"),
+        (("smaller", 0.5, 0.1), "what `difference` returns"),
+    ],
+)
+def test_fewer_blocks_refuses(answer, words):
+    feedback = check.fewer_blocks(answer)
+    assert feedback.passed is False and words in feedback.message

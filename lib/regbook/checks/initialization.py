@@ -131,3 +131,62 @@ def shallow_sigmoid(answer) -> str:
     outcome = "larger" if one.mean > twelve.mean else "gone" if one.low <= 0 else "smaller"
     verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does one layer take away?"
     return f"the disadvantage of LSUV went from {twelve} with 12 layers to {one} with one: {outcome!r}, {verdict}"
+
+
+@checker
+def own_start(answer: object) -> str:
+    """(1 + 1/36)^50: the stream's standard deviation after 100 blocks of two layers in PyTorch's default start; to 2 %."""
+    value = number(answer)
+
+    def near(wanted: float) -> bool:
+        return math.isclose(value, wanted, rel_tol=0.02)
+
+    expect(not near((37 / 36) ** 100), "that is the growth of the mean square; the standard deviation is its root.")
+    expect(not near((10 / 9) ** 50), "a ReLU halves the mean square before each layer: a pair multiplies it by 1/6, not by 1/3.")
+    expect(not near((7 / 6) ** 50), "a branch has two pairs of ReLU and layer, so it multiplies by 1/6 twice.")
+    expect(not near((1 / 36) ** 50), "that is a network without shortcuts; here the branch is added to the stream.")
+    expect(
+        not near((1 + 1 / 6) ** 100),
+        "that takes 1/6 for a block's growth of the standard deviation; the branch returns 1/36 of q.",
+    )
+    expect(not near(2.0**50), "that is He's start; nn.Linear draws weights of variance 1/(3n), a sixth of He's 2/n.")
+    expect(near((37 / 36) ** 50), f"{value:.4g} is not it. A block multiplies q by 1 + (share of q that the branch returns).")
+    return "the root of (1 + 1/36)^100 is about 3.93; with He's start it would be 2^50."
+
+
+@checker
+def shrink(factor) -> str:
+    """L^(−1/(2m)): a factor on each of m layers, so that a branch returns 1/L of the mean square that it gets; to six digits."""
+    for blocks, layers in ((100, 3), (64, 3), (16, 2), (27, 1), (1, 4)):
+        value = number(factor(blocks, layers))
+        wanted = blocks ** (-1 / (2 * layers))
+        if math.isclose(value, wanted, rel_tol=1e-6):
+            continue
+        place = f"For {blocks} blocks of {layers} layers:"
+        mistakes = {
+            1 / wanted: "your factor is above 1, so branches grow; the sign of the exponent is wrong.",
+            wanted**2: "c multiplies the signal, so its mean square by c²: the exponent is twice too large.",
+            blocks**-0.5: "that would be right if one layer had the factor; here each of the m has it.",
+            1 / blocks: "1/L is what the branch as a whole does to the mean square, not one layer to the signal.",
+            blocks ** (-1 / (2 * layers - 2)) if layers > 1 else math.nan: "that is Fixup's factor, for m − 1 layers and a last of zeros.",
+        }  # fmt: skip
+        for mistaken, why in mistakes.items():
+            expect(not math.isclose(value, mistaken, rel_tol=1e-6), f"{place} {why}")
+        expect(False, f"{place} the factor should be {wanted:.6g}; yours is {value:.6g}.")
+    return "five pairs agree. Fixup scales one layer less, so its factor is smaller."
+
+
+@checker
+def fewer_blocks(answer) -> str:
+    """(prediction, accuracy lost without the factor with 30 blocks, with 10 blocks), as Estimates of a difference."""
+    prediction, thirty, ten = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for blocks, measured in ((30, thirty), (10, ten)):
+        expect(
+            measured.high > 0,
+            f"with {blocks} blocks your difference is negative ({measured}): subtract 'no factor' from 'all rules'.",
+        )
+    outcome = "larger" if ten.mean > thirty.mean else "gone" if ten.low <= 0 else "smaller"
+    verdict = (
+        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How does |∇ℒ|² depend on L when a = 1?"
+    )
+    return f"the loss of accuracy went from {thirty} with 30 blocks to {ten} with 10: {outcome!r}, {verdict}"
