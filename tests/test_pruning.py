@@ -6,13 +6,17 @@ from functools import partial
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
 from regbook import data, models, pruning
+from regbook.checks import pruning as check
+from regbook.claims import estimate
 from regbook.experiments import compare
+from regbook.press import pages
 from regbook.training import evaluate, fit
 
 
@@ -31,7 +35,17 @@ def equal(a, b):
 
 @pytest.mark.parametrize(
     ("p", "n", "gone"),
-    [(0.2, 5, 1), (0.1, 30, 3), (1 - 0.7, 10, 3), (0.2, 6, 2), (0.5, 3, 2), (0.01, 10, 1), (0.9, 266_200, 239_580), (1e-7, 1, 1)],
+    [
+        (0.2, 5, 1),
+        (0.1, 30, 3),
+        (0.28, 25, 7),
+        (1 - 0.7, 10, 3),
+        (0.2, 6, 2),
+        (0.5, 3, 2),
+        (0.01, 10, 1),
+        (0.9, 266_200, 239_580),
+        (1e-7, 1, 1),
+    ],
 )
 def test_the_count_is_exact(p, n, gone):
     assert pruning.count(p, n) == gone
@@ -305,3 +319,118 @@ def test_masks_on_a_gpu_are_those_of_the_cpu(net, tmp_path):
     assert not there[1].weight[~mask["1.weight"]].any()
     drawn = pruning.random_mask(mask, torch.Generator().manual_seed(1))
     assert equal({n: m.cpu() for n, m in drawn.items()}, pruning.random_mask(here, torch.Generator().manual_seed(1)))
+
+
+# --- the page and its exercises --------------------------------------------------------------------------------------
+
+PAGE = ROOT / "chapters/pruning/magnitude-pruning.ipynb"
+
+
+def from_page(name: str, tag: str | None = None):
+    """A function that the page defines; with ``tag``, the one in a cell with that tag."""
+    namespace = {"torch": torch, "math": math, "pruning": pruning, "check": check}
+    for cell in pages.read(PAGE)["cells"]:
+        source = "".join(cell["source"])
+        if f"def {name}(" in source and (tag is None or tag in cell["metadata"].get("tags", [])):
+            exec(source, namespace)
+            return namespace[name]
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]), min_size=2, max_size=40), st.sampled_from([0.25, 0.5, 0.75]))
+def test_the_pages_rule_is_the_packages(values, p):
+    w = torch.tensor(values)
+    (mine,) = from_page("smallest_go")([w], p)
+    if mine.any():
+        assert torch.equal(mine, pruning.magnitude_mask({"w": w}, p)["w"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(10, "needs an index"), (0.15, "the share that is left"), (1 / 1.35, "you kept them"), (20, "on top of"), (8, "not it")],
+)
+def test_times_smaller(answer, words):
+    assert check.times_smaller(32 / 4.8).passed and check.times_smaller(6.67).passed
+    assert check.times_smaller(...).passed is None
+    feedback = check.times_smaller(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def rounds(k=pruning.count, size=torch.abs, of=lambda w, mask: int(mask.sum()), hide=math.inf):
+    """prune_more, with one part exchanged for a mistake."""
+
+    def prune_more(w, mask, p):
+        new, order = mask.clone().flatten(), size(w).masked_fill(~mask, hide).flatten().argsort(stable=True)
+        new[order[: k(p, of(w, mask))]] = False
+        return new.view_as(w)
+
+    return prune_more
+
+
+def by_cut_off(shift):
+    def prune_more(w, mask, p):
+        size = w.abs()[mask].sort().values
+        return mask & (w.abs() > size[pruning.count(p, len(size)) + shift])
+
+    return prune_more
+
+
+def in_place(w, mask, p):
+    new = rounds()(w, mask, p)
+    mask &= new
+    return new
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (by_cut_off(0), "a cut-off takes along"),
+        (by_cut_off(-1), "a cut-off takes along"),
+        (rounds(k=lambda p, n: math.ceil(p * n)), "`pruning.count` forgives that"),
+        (rounds(k=lambda p, n: int(p * n)), "rounds up"),
+        (rounds(k=lambda p, n: round(p * n)), "rounds up"),
+        (rounds(of=lambda w, mask: w.numel()), "still there, and take p of their number"),
+        (rounds(hide=0.0), "sort only the weights that are still there"),
+        (rounds(size=lambda w: w.clone()), "take magnitudes"),
+        (rounds(size=lambda w: -w.abs(), hide=math.inf), "smallest first"),
+        (lambda w, mask, p: rounds()(w, torch.ones_like(mask), p), "came back"),
+        (in_place, "changed its input"),
+        (lambda w, mask, p: w * rounds()(w, mask, p), "a mask is Boolean"),
+        (lambda w, mask, p: rounds()(w, mask, p).flatten(), "has shape (30,)"),
+        (lambda w, mask, p: [1], "not list"),
+    ],
+)
+def test_prune_more(answer, words):
+    assert check.prune_more(rounds()).passed
+    assert check.prune_more(lambda w, mask, p: pruning.magnitude_mask({"w": w}, p, {"w": mask})["w"]).passed
+    feedback = check.prune_more(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_the_pages_stub_and_solution_of_prune_more():
+    assert check.prune_more(from_page("prune_more", "stub")).passed is None
+    assert check.prune_more(from_page("prune_more", "solution")).passed
+
+
+LEAD, GONE = estimate([0.02, 0.03, 0.025]), estimate([-0.02, 0.01, 0.0])
+
+
+def test_one_in_fifty_tells_what_happened():
+    assert "'gone', as you predicted" in check.one_in_fifty(("gone", LEAD, GONE)).message
+    assert "you predicted 'larger'" in check.one_in_fifty(("larger", LEAD, GONE)).message
+    assert "'larger', as you" in check.one_in_fifty(("larger", LEAD, estimate([0.1, 0.11, 0.12]))).message
+    assert check.one_in_fifty((..., LEAD, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("more", LEAD, GONE), "'more' came"),
+        (("gone", LEAD, LEAD), "the same"),
+        (("gone", estimate([-0.02, -0.03, -0.025]), GONE), "subtract re-initialized from fine-tuned"),
+        (("gone", LEAD, estimate([2.0, 2.1, 2.2])), "accuracies are shares"),
+        (("gone", 0.02, 0.01), "what `difference` returns"),
+    ],
+)
+def test_one_in_fifty_refuses(answer, words):
+    feedback = check.one_in_fifty(answer)
+    assert feedback.passed is False and words in feedback.message

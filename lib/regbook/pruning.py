@@ -64,7 +64,7 @@ def magnitude_mask(
 
 
 def count(p: float, n: int) -> int:
-    """⌈p·n⌉ for the decimal that p stands for: 0.1 · 30 is 3, though the computer's product lies a little above it."""
+    """⌈p·n⌉ for the decimal that p stands for: 0.28 · 25 is 7, though the computer's product is a little larger."""
     return math.ceil(p * n * (1 - 1e-12))
 
 
