@@ -1,0 +1,436 @@
+"""Masks of ``regbook.pruning`` against hand-made cases and PyTorch's own pruning; the exercises of chapters/pruning."""
+
+import math
+from fractions import Fraction
+from functools import partial
+
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+
+from regbook import data, models, pruning
+from regbook.checks import pruning as check
+from regbook.claims import estimate
+from regbook.experiments import compare
+from regbook.press import pages
+from regbook.training import evaluate, fit
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return models.mlp(64, (30, 20))
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- how many --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p", "n", "gone"),
+    [
+        (0.2, 5, 1),
+        (0.1, 30, 3),
+        (0.28, 25, 7),
+        (1 - 0.7, 10, 3),
+        (0.2, 6, 2),
+        (0.5, 3, 2),
+        (0.01, 10, 1),
+        (0.9, 266_200, 239_580),
+        (1e-7, 1, 1),
+    ],
+)
+def test_the_count_is_exact(p, n, gone):
+    assert pruning.count(p, n) == gone
+    weights = {"w": torch.arange(1.0, n + 1)}
+    if gone < n:
+        assert pruning.magnitude_mask(weights, p)["w"].logical_not().sum() == gone
+
+
+@given(st.integers(1, 9999), st.integers(1, 10**7))
+def test_the_count_is_the_ceiling_of_the_decimal_product(thousandths, n):
+    assert pruning.count(thousandths / 10_000, n) == math.ceil(Fraction(thousandths, 10_000) * n)
+
+
+# --- which -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_magnitudes_go_layer_by_layer_or_all_together():
+    weights = {"a": torch.tensor([[1.0, -2.0], [3.0, -4.0]]), "b": torch.tensor([[0.1, -0.2]])}
+    by_layer = pruning.magnitude_mask(weights, 0.5)
+    assert by_layer["a"].tolist() == [[False, False], [True, True]] and by_layer["b"].tolist() == [[False, True]]
+    together = pruning.magnitude_mask(weights, 1 / 6, by="global")
+    assert together["a"].all() and together["b"].tolist() == [[False, True]]
+    rates = pruning.magnitude_mask(weights, {"a": 0.25, "b": 0.5})
+    assert rates["a"].tolist() == [[False, True], [True, True]] and rates["b"].tolist() == [[False, True]]
+
+
+def test_of_equal_weights_only_as_many_go_as_must_and_the_first_ones():
+    ties = {"w": torch.tensor([1.0, -1.0, 1.0, 1.0, 2.0])}
+    assert pruning.magnitude_mask(ties, 0.4)["w"].tolist() == [False, False, True, True, True]
+    # the reference codes: all weights up to the magnitude at position ⌈p·n⌉, counted from 0
+    assert (ties["w"].abs() > ties["w"].abs().sort().values[2]).sum() == 1
+    zeros = {"w": torch.zeros(1000)}
+    assert pruning.magnitude_mask(zeros, 0.3)["w"].sum() == 700
+
+
+def test_iterative_pruning_takes_a_share_of_what_is_left_and_never_brings_a_weight_back(net):
+    mask, left = None, {"1.weight": 1920, "3.weight": 600, "5.weight": 200}
+    rates = {"1.weight": 0.2, "3.weight": 0.2, "5.weight": 0.1}
+    for _ in range(5):
+        before, given_mask = mask, mask and {name: keep.clone() for name, keep in mask.items()}
+        mask = pruning.magnitude_mask(pruning.prunable(net), rates, mask)
+        left = {name: n - math.ceil(Fraction(str(rates[name])) * n) for name, n in left.items()}
+        assert {name: int(keep.sum()) for name, keep in mask.items()} == left
+        if before:
+            assert equal(before, given_mask)  # a value: nobody changed it
+            assert not any((mask[name] & ~before[name]).any() for name in mask)
+        with torch.no_grad():  # pruned weights may have any value, even the largest
+            for name, keep in mask.items():
+                net.get_parameter(name)[~keep] = 100.0
+    assert pruning.density(mask) == sum(left.values()) / 2720
+
+
+@pytest.mark.parametrize("p", [0.1, 0.37, 0.9])
+def test_masks_equal_pytorchs(net, p):
+    weights = {name: w.clone() for name, w in pruning.prunable(net).items()}
+    together, by_layer = pruning.magnitude_mask(weights, p, by="global"), pruning.magnitude_mask(weights, p)
+    modules = [(net[i], "weight") for i in (1, 3, 5)]
+    prune.global_unstructured(modules, prune.L1Unstructured, amount=pruning.count(p, 2720))
+    assert equal(together, {f"{i}.weight": net[i].weight_mask.bool() for i in (1, 3, 5)})
+    for i in (1, 3, 5):
+        prune.remove(net[i], "weight")
+        net[i].weight.data.copy_(weights[f"{i}.weight"])
+        prune.l1_unstructured(net[i], "weight", amount=pruning.count(p, net[i].weight.numel()))
+    assert equal(by_layer, {f"{i}.weight": net[i].weight_mask.bool() for i in (1, 3, 5)})
+
+
+def test_prunable_weights_are_those_of_linear_and_convolutional_layers():
+    names = list(pruning.prunable(models.small_cnn(norm_layer=nn.BatchNorm2d)))
+    assert names == ["0.weight", "4.weight", "8.weight", "15.weight"]
+
+
+def test_a_random_mask_keeps_as_many_in_each_layer_elsewhere(net):
+    mask = pruning.magnitude_mask(pruning.prunable(net), 0.8, by="global")
+    drawn = [pruning.random_mask(mask, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert equal(drawn[0], drawn[1]) and not equal(drawn[0], drawn[2]) and not equal(drawn[0], mask)
+    for name, keep in drawn[0].items():
+        assert keep.sum() == mask[name].sum() and keep.shape == mask[name].shape and keep.dtype == torch.bool
+    assert pruning.density(drawn[0]) == pruning.density(mask) == 544 / 2720
+
+
+# --- in training -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=1e-2), partial(torch.optim.SGD, lr=0.1, momentum=0.9)])
+def test_pruned_weights_stay_zero_whatever_the_optimizer_remembers(net, optimizer):
+    mask = pruning.magnitude_mask(pruning.prunable(net), 0.7)
+    pruning.apply(net, mask)
+    start = {name: w.clone() for name, w in pruning.prunable(net).items()}
+    fit(net, data.digits(n=200), steps=20, optimizer=optimizer, on_step=pruning.enforce(mask))
+    for name, w in pruning.prunable(net).items():
+        assert not w[~mask[name]].any()
+        assert (w != start[name])[mask[name]].float().mean() > 0.5
+
+
+def test_a_masked_network_trains_like_one_whose_forward_pass_multiplies_by_the_mask(net):
+    mask, digits, sgd = pruning.magnitude_mask(pruning.prunable(net), 0.5), data.digits(n=200), partial(torch.optim.SGD, lr=0.1)
+    theirs = models.mlp(64, (30, 20))
+    theirs.load_state_dict(net.state_dict())
+    for i in (1, 3, 5):
+        prune.custom_from_mask(theirs[i], "weight", mask[f"{i}.weight"])
+    fit(pruning.apply(net, mask), digits, steps=20, optimizer=sgd, on_step=pruning.enforce(mask))
+    fit(theirs, digits, steps=20, optimizer=sgd)
+    for i in (1, 3, 5):
+        torch.testing.assert_close(net[i].weight, theirs[i].weight, rtol=0, atol=1e-6)
+
+
+def test_masks_work_in_float64(net):
+    net = net.double()
+    mask = pruning.magnitude_mask(pruning.prunable(net), 0.5)
+    x, y = data.digits(n=50).train
+    pruning.apply(net, mask)
+    loss = nn.functional.cross_entropy(net(x.double()), y)
+    loss.backward()
+    torch.optim.SGD(net.parameters(), lr=0.1).step()
+    pruning.enforce(mask)(1, net)
+    assert net[1].weight.dtype == torch.float64 and not net[1].weight[~mask["1.weight"]].any()
+
+
+def retrain(digits, seed, level, masks):
+    torch.manual_seed(seed)
+    net = pruning.apply(models.mlp(64, (30, 20)), masks[level])
+    yield from fit(net, digits, steps=10, seed=seed, on_step=pruning.enforce(masks[level]))
+    yield {"step": 10, "density": pruning.density({n: w != 0 for n, w in pruning.prunable(net).items()})}
+
+
+def test_levels_run_in_parallel_and_agree_with_one_process(net):
+    masks = {p: pruning.magnitude_mask(pruning.prunable(net), p) for p in (0.2, 0.8)}
+    arms = {f"{p}": {"level": p} for p in masks}
+    one, two = (compare(arms, data.digits(n=100), run=retrain, masks=masks, seeds=2, processes=n) for n in (1, 2))
+    assert one.frame.equals(two.frame)
+    assert one.final("density")["0.8"].tolist() == pytest.approx([0.2] * 2)
+
+
+# --- tickets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_ticket_survives_a_save_and_a_load(net, tmp_path):
+    start = {name: t.clone() for name, t in net.state_dict().items()}
+    digits = data.digits(n=200)
+    fit(net, digits, steps=20)
+    mask = pruning.magnitude_mask(pruning.prunable(net), 0.5)
+    pruning.save(tmp_path / "ticket.pt", mask, start)
+    assert [file.name for file in tmp_path.iterdir()] == ["ticket.pt"]
+
+    other = models.mlp(64, (30, 20))
+    untouched = {name: t.clone() for name, t in other.state_dict().items()}
+    loaded, weights = pruning.load(tmp_path / "ticket.pt", other)
+    assert equal(loaded, mask) and equal(weights, start) and equal(other.state_dict(), untouched)
+
+    losses = []
+    for m, w in ((mask, start), (loaded, weights)):
+        other.load_state_dict(w)
+        fit(pruning.apply(other, m), digits, steps=10, on_step=pruning.enforce(m))
+        losses.append(evaluate(other, *digits.test)["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_a_ticket_with_batch_normalization_keeps_its_statistics(tmp_path):
+    net = models.small_cnn(norm_layer=nn.BatchNorm2d)
+    pruning.save(tmp_path / "t", pruning.magnitude_mask(pruning.prunable(net), 0.5), net.state_dict())
+    assert equal(pruning.load(tmp_path / "t", net)[1], dict(net.state_dict()))
+
+
+def test_a_ticket_of_another_network_is_refused_with_the_names_and_shapes_that_differ(net, tmp_path):
+    pruning.save(tmp_path / "t", pruning.magnitude_mask(pruning.prunable(net), 0.5), net.state_dict())
+    with pytest.raises(ValueError, match="does not fit the network") as error:
+        pruning.load(tmp_path / "t", models.mlp(64, (30, 25, 20)))
+    message = str(error.value)
+    assert "3.weight is (20, 30) in the mask and (25, 30) in the network" in message
+    assert "3.bias is (20,) in the start and (25,) in the network" in message
+    assert "7.weight is absent in the start and (10, 20) in the network" in message
+    assert "1.weight" not in message
+    with pytest.raises(ValueError, match=r"5.weight is \(10, 20\) in the mask and absent in the network"):
+        pruning.load(tmp_path / "t", models.mlp(64, (30,)))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a ticket", "cut", {"mask": {}}, {"mask": {"w": torch.ones(2)}, "start": {}}, [1]])
+def test_what_is_no_ticket_is_refused(net, tmp_path, content):
+    path = tmp_path / "t"
+    if content == "cut":
+        pruning.save(path, pruning.magnitude_mask(pruning.prunable(net), 0.5), net.state_dict())
+        path.write_bytes(path.read_bytes()[:2000])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match="not a ticket"):
+        pruning.load(path, net)
+
+
+def test_loading_runs_no_code(net, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return exec, ("raise SystemExit",)
+
+    torch.save({"mask": {}, "start": {}, "more": Trap()}, tmp_path / "t")
+    with pytest.raises(ValueError, match="not a ticket"):
+        pruning.load(tmp_path / "t", net)
+
+
+def test_an_interrupted_save_leaves_the_old_ticket(net, tmp_path, monkeypatch):
+    mask = pruning.magnitude_mask(pruning.prunable(net), 0.5)
+    pruning.save(tmp_path / "t", mask, net.state_dict())
+    before = (tmp_path / "t").read_bytes()
+
+    def interrupted(_, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pruning.save(tmp_path / "t", mask, net.state_dict())
+    assert (tmp_path / "t").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+W = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([0.1, 0.2])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"p": 0}, "p=0 for a; .*between 0 and 1"),
+        ({"p": 1.0}, "p=1.0"),
+        ({"p": -0.2}, "p=-0.2"),
+        ({"p": float("nan")}, "p=nan"),
+        ({"p": {"a": 0.2, "b": 1.2}}, "p=1.2 for b"),
+        ({"p": {"a": 0.2}}, "differ in b"),
+        ({"p": {"a": 0.2, "b": 0.2, "c": 0.2}}, "differ in c"),
+        ({"p": {"a": 0.2, "b": 0.2}, "by": "global"}, "one share for all"),
+        ({"p": 0.2, "by": "network"}, "by='network'"),
+        ({"p": 0.6}, "leave no weight in b"),
+        ({"p": 0.3, "by": "global"}, "leave no weight in b"),
+        ({"p": 0.2, "mask": {"a": torch.ones(4).bool()}}, r"b is absent in the mask and \(2,\) in the weights"),
+        ({"p": 0.2, "mask": {"a": torch.ones(3).bool(), "b": torch.ones(2).bool()}}, r"a is \(3,\) in the mask and \(4,\)"),
+        ({"p": 0.2, "mask": {"a": torch.ones(4).bool(), "b": torch.tensor([True, False])}}, "leave no weight in b"),
+    ],
+)
+def test_magnitude_mask_refuses(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        pruning.magnitude_mask(W, **arguments)
+
+
+def test_other_refusals(net):
+    with pytest.raises(ValueError, match="Sequential has no parameter"):
+        pruning.prunable(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)))
+    with pytest.raises(ValueError, match="nothing to prune"):
+        pruning.magnitude_mask({}, 0.2)
+    with pytest.raises(ValueError, match="b: NaN or infinite"):
+        pruning.magnitude_mask(W | {"b": torch.tensor([1.0, math.nan])}, 0.2)
+    wrong = {"1.weight": torch.zeros(30, 64, dtype=torch.bool), "3.weight": torch.zeros(1, 30, dtype=torch.bool)}
+    before = net[1].weight.clone()
+    for attempt in (lambda: pruning.apply(net, wrong), lambda: pruning.enforce(wrong)(1, net)):
+        with pytest.raises(ValueError, match=r"3.weight is \(1, 30\) in the mask and \(20, 30\) in the network"):
+            attempt()
+    assert torch.equal(net[1].weight, before)  # nothing half-changed
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_masks_on_a_gpu_are_those_of_the_cpu(net, tmp_path):
+    here = pruning.magnitude_mask(pruning.prunable(net), 0.37, by="global")
+    pruning.save(tmp_path / "t", here, net.state_dict())
+    there = net.to("cuda")
+    assert equal({n: m.cpu() for n, m in pruning.magnitude_mask(pruning.prunable(there), 0.37, by="global").items()}, here)
+    mask, start = pruning.load(tmp_path / "t", there)
+    assert mask["1.weight"].is_cuda and start["1.weight"].is_cuda
+    for m in (mask, here):  # a mask may lie elsewhere
+        pruning.enforce(m)(1, pruning.apply(there, m))
+    assert not there[1].weight[~mask["1.weight"]].any()
+    drawn = pruning.random_mask(mask, torch.Generator().manual_seed(1))
+    assert equal({n: m.cpu() for n, m in drawn.items()}, pruning.random_mask(here, torch.Generator().manual_seed(1)))
+
+
+# --- the page and its exercises --------------------------------------------------------------------------------------
+
+PAGE = ROOT / "chapters/pruning/magnitude-pruning.ipynb"
+
+
+def from_page(name: str, tag: str | None = None):
+    """A function that the page defines; with ``tag``, the one in a cell with that tag."""
+    namespace = {"torch": torch, "math": math, "pruning": pruning, "check": check}
+    for cell in pages.read(PAGE)["cells"]:
+        source = "".join(cell["source"])
+        if f"def {name}(" in source and (tag is None or tag in cell["metadata"].get("tags", [])):
+            exec(source, namespace)
+            return namespace[name]
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0]), min_size=2, max_size=40), st.sampled_from([0.25, 0.5, 0.75]))
+def test_the_pages_rule_is_the_packages(values, p):
+    w = torch.tensor(values)
+    (mine,) = from_page("smallest_go")([w], p)
+    if mine.any():
+        assert torch.equal(mine, pruning.magnitude_mask({"w": w}, p)["w"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(10, "needs an index"), (0.15, "the share that is left"), (1 / 1.35, "you kept them"), (20, "on top of"), (8, "not it")],
+)
+def test_times_smaller(answer, words):
+    assert check.times_smaller(32 / 4.8).passed and check.times_smaller(6.67).passed
+    assert check.times_smaller(...).passed is None
+    feedback = check.times_smaller(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def rounds(k=pruning.count, size=torch.abs, of=lambda w, mask: int(mask.sum()), hide=math.inf):
+    """prune_more, with one part exchanged for a mistake."""
+
+    def prune_more(w, mask, p):
+        new, order = mask.clone().flatten(), size(w).masked_fill(~mask, hide).flatten().argsort(stable=True)
+        new[order[: k(p, of(w, mask))]] = False
+        return new.view_as(w)
+
+    return prune_more
+
+
+def by_cut_off(shift):
+    def prune_more(w, mask, p):
+        size = w.abs()[mask].sort().values
+        return mask & (w.abs() > size[pruning.count(p, len(size)) + shift])
+
+    return prune_more
+
+
+def in_place(w, mask, p):
+    new = rounds()(w, mask, p)
+    mask &= new
+    return new
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (by_cut_off(0), "a cut-off takes along"),
+        (by_cut_off(-1), "a cut-off takes along"),
+        (rounds(k=lambda p, n: math.ceil(p * n)), "`pruning.count` forgives that"),
+        (rounds(k=lambda p, n: int(p * n)), "rounds up"),
+        (rounds(k=lambda p, n: round(p * n)), "rounds up"),
+        (rounds(of=lambda w, mask: w.numel()), "still there, and take p of their number"),
+        (rounds(hide=0.0), "sort only the weights that are still there"),
+        (rounds(size=lambda w: w.clone()), "take magnitudes"),
+        (rounds(size=lambda w: -w.abs(), hide=math.inf), "smallest first"),
+        (lambda w, mask, p: rounds()(w, torch.ones_like(mask), p), "came back"),
+        (in_place, "changed its input"),
+        (lambda w, mask, p: w * rounds()(w, mask, p), "a mask is Boolean"),
+        (lambda w, mask, p: rounds()(w, mask, p).flatten(), "has shape (30,)"),
+        (lambda w, mask, p: [1], "not list"),
+    ],
+)
+def test_prune_more(answer, words):
+    assert check.prune_more(rounds()).passed
+    assert check.prune_more(lambda w, mask, p: pruning.magnitude_mask({"w": w}, p, {"w": mask})["w"]).passed
+    feedback = check.prune_more(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_the_pages_stub_and_solution_of_prune_more():
+    assert check.prune_more(from_page("prune_more", "stub")).passed is None
+    assert check.prune_more(from_page("prune_more", "solution")).passed
+
+
+LEAD, GONE = estimate([0.02, 0.03, 0.025]), estimate([-0.02, 0.01, 0.0])
+
+
+def test_one_in_fifty_tells_what_happened():
+    assert "'gone', as you predicted" in check.one_in_fifty(("gone", LEAD, GONE)).message
+    assert "you predicted 'larger'" in check.one_in_fifty(("larger", LEAD, GONE)).message
+    assert "'larger', as you" in check.one_in_fifty(("larger", LEAD, estimate([0.1, 0.11, 0.12]))).message
+    assert check.one_in_fifty((..., LEAD, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("more", LEAD, GONE), "'more' came"),
+        (("gone", LEAD, LEAD), "the same"),
+        (("gone", estimate([-0.02, -0.03, -0.025]), GONE), "subtract re-initialized from fine-tuned"),
+        (("gone", LEAD, estimate([2.0, 2.1, 2.2])), "accuracies are shares"),
+        (("gone", 0.02, 0.01), "what `difference` returns"),
+    ],
+)
+def test_one_in_fifty_refuses(answer, words):
+    feedback = check.one_in_fifty(answer)
+    assert feedback.passed is False and words in feedback.message
