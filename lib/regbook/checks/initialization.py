@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 
 from regbook.checks import checker, expect, number, prediction_then_run
 
@@ -190,3 +191,71 @@ def fewer_blocks(answer) -> str:
         "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How does |∇ℒ|² depend on L when a = 1?"
     )
     return f"the loss of accuracy went from {thirty} with 30 blocks to {ten} with 10: {outcome!r}, {verdict}"
+
+
+@checker
+def alternating(answer: object) -> str:
+    """0.8^10 ≈ 0.107: Glorot's rule on ten pairs of layers, 100 → 400 → 100, to 2 %."""
+    value = number(answer)
+
+    def near(wanted: float) -> bool:
+        return math.isclose(value, wanted, rel_tol=0.02)
+
+    expect(not near(0.64**10), "that is the share of the variance; the standard deviation is its root.")
+    expect(not near(0.8), "0.8 is what one pair of layers leaves; there are ten pairs.")
+    expect(not near(1), "1 + ε and 1 − ε do not cancel: their product is 1 − ε². Multiply the factors of one pair.")
+    expect(not near(0.4**10), "a layer from 100 to 400 loses, but the next one, from 400 to 100, gains.")
+    expect(near(0.8**10), f"{value:.3g} is not it. Find n_in·σ² for each of the two kinds of layer; their product is for a pair.")
+    return "0.8 to the power of 10 is about 0.107: the compromise costs nine tenths, in each direction."
+
+
+@checker
+def error_std(std) -> str:
+    """√(2·groups·s_h·s_w / (k_h·k_w·C_out)) on six convolutions: plain, stride, groups, depthwise, oblong; to six digits."""
+    plain = {"in_channels": 8, "out_channels": 16, "kernel_size": 3}
+    for changed in (
+        {},
+        {"kernel_size": (3, 5)},
+        {"stride": 2},
+        {"stride": (2, 1)},
+        {"groups": 4},
+        {"groups": 8, "kernel_size": 5, "stride": 2},
+    ):
+        conv = nn.Conv2d(**plain | changed)
+        value = number(std(conv))
+        window, stride = math.prod(conv.kernel_size), math.prod(conv.stride)
+        wanted = math.sqrt(2 * conv.groups * stride / (window * conv.out_channels))
+        if math.isclose(value, wanted, rel_tol=1e-6):
+            continue
+        mistakes = {  # of equal keys the last one counts
+            math.sqrt(2 / (window * conv.out_channels)): "that is what torch.nn.init counts; stride and groups change the count.",
+            wanted**2: "that is the variance σ²; the standard deviation is its root.",
+            wanted / math.sqrt(2): "that is right for a linear network; ReLU lets half of the error through.",
+            math.sqrt(
+                2 * stride / (window * conv.in_channels // conv.groups)
+            ): "that is the fan-in; the error needs the fan-out.",
+            math.sqrt(2 * conv.groups / (window * conv.in_channels)): "that is the fan-in; the error needs the fan-out.",
+            math.sqrt(2 * conv.groups / (window * conv.out_channels)): "with a stride an input feeds fewer outputs.",
+            math.sqrt(2 * stride / (window * conv.out_channels)): "an input feeds only the output channels of its own group.",
+            math.sqrt(2 * conv.groups * stride / conv.out_channels): "an input feeds a whole window of each channel: k_h·k_w.",
+            math.sqrt(2 * conv.groups * stride / (conv.kernel_size[0] ** 2 * conv.out_channels)): "this kernel is not square.",
+            math.sqrt(
+                2 * conv.groups * conv.stride[0] ** 2 / (window * conv.out_channels)
+            ): "the two strides differ: multiply them.",
+        }
+        for mistaken, why in mistakes.items():
+            expect(not math.isclose(value, mistaken, rel_tol=1e-6), f"For {conv}: {why}")
+        expect(False, f"For {conv}: σ should be {wanted:.6g}; yours is {value:.6g}.")
+    return "six convolutions agree, with strides, groups and an oblong kernel."
+
+
+@checker
+def sigmoid_gain(answer) -> str:
+    """(prediction, how far sigmoid is behind tanh as it is, and with gain 4), as Estimates of a difference of losses."""
+    prediction, plain, scaled = prediction_then_run(answer, ("larger", "smaller", "same"))
+    expect(plain.low > 0, f"as it is your difference is {plain}: subtract the loss of tanh from that of the sigmoid.")
+    expect(scaled.mean > -plain.mean / 2, f"with gain 4 your difference is {scaled}: subtract tanh's loss from the sigmoid's.")
+    change = scaled.mean - plain.mean
+    outcome = "same" if abs(change) < 0.1 * plain.mean else "larger" if change > 0 else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is 4 times the slope 1/4?"
+    return f"it was behind by {plain}, and with gain 4 by {scaled}: {outcome!r}, {verdict}"
