@@ -1,0 +1,299 @@
+"""``regbook.penalties`` against closed forms, searches and PyTorch; the exercises and solvers of chapters/norm-penalties."""
+
+import math
+import re
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT
+from torch import nn
+
+from regbook import data, models, penalties
+from regbook.checks import penalties as check
+from regbook.claims import estimate
+from regbook.penalties import elastic_net, project, prox, select, update
+from regbook.press import pages
+from regbook.training import fit
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3), nn.LayerNorm((1, 3)), nn.RMSNorm(3)
+    )
+
+
+# --- which parameters ----------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_weights_without_biases_and_normalization():
+    assert list(select(network())) == ["0.weight", "3.weight"]  # the LayerNorm's scale has two axes, and is none
+    assert set(select(models.small_resnet(layers=(1,)))) == {"0.weight", "3.conv1.weight", "3.conv2.weight", "6.weight"}
+
+
+def test_a_pattern_takes_what_it_names_and_frozen_parameters_are_out():
+    net = network()
+    assert list(select(net, "*.bias")) == ["0.bias", "1.bias", "3.bias", "4.bias"]
+    net[0].weight.requires_grad_(False)
+    assert list(select(net)) == ["3.weight"]
+
+
+@pytest.mark.parametrize("pattern", ["head.*", "weight", "0.WEIGHT", ""])
+def test_a_pattern_that_matches_nothing_is_an_error(pattern):
+    for call in (partial(elastic_net, l1=1.0), partial(elastic_net), partial(update, change=torch.neg)):
+        with pytest.raises(ValueError, match=re.escape(f"parameters={pattern!r} selects no parameter") + r".*0\.weight"):
+            call(network(), parameters=pattern)
+
+
+def test_a_model_without_weights_is_an_error():
+    with pytest.raises(ValueError, match="selects no parameter.*weight, bias"):
+        elastic_net(nn.LayerNorm(3), l2=1.0)
+    with pytest.raises(ValueError, match="which are: none"):
+        select(nn.ReLU())
+
+
+# --- the penalty ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.2), (0.3, 0.2)])
+def test_loss_and_gradient_are_the_formula(l1, l2):
+    net = network().double()
+    with torch.no_grad():
+        net[3].weight[0] = 0  # corners
+    value = elastic_net(net, l1=l1, l2=l2)
+    value.backward()
+    weights = [net[0].weight.detach(), net[3].weight.detach()]
+    expected = sum(l1 * w.abs().sum() + l2 * w.square().sum() for w in weights)
+    torch.testing.assert_close(value.detach(), expected)
+    for w, parameter in zip(weights, (net[0].weight, net[3].weight), strict=True):
+        torch.testing.assert_close(parameter.grad, l1 * w.sign() + 2 * l2 * w)
+    assert net[0].bias.grad is None and net[1].weight.grad is None
+
+
+def test_strength_zero_is_zero_and_can_be_added_to_a_loss():
+    assert elastic_net(network()) == 0
+    assert (elastic_net(network()) + torch.tensor(2.0)).item() == 2
+
+
+@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_bad_strengths(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        elastic_net(network(), **{name: value})
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        prox(torch.ones(2), **{name: value})
+
+
+def test_l2_is_half_the_weight_decay_of_sgd():
+    def trained(**settings):
+        torch.manual_seed(0)
+        net = models.mlp(64, [8], 10)
+        fit(net, data.digits(n=50), steps=5, evaluate_every=0, **settings)
+        return torch.cat([w.flatten() for w in select(net).values()]).detach()
+
+    sgd = partial(torch.optim.SGD, lr=0.1)
+
+    def decayed(parameters):
+        groups = [{"params": [p], "weight_decay": 0.2 if p.ndim > 1 else 0.0} for p in parameters]
+        return torch.optim.SGD(groups, lr=0.1)
+
+    by_penalty = trained(optimizer=sgd, penalty=partial(elastic_net, l2=0.1))
+    torch.testing.assert_close(by_penalty, trained(optimizer=decayed))
+    for other in ({}, {"penalty": partial(elastic_net, l1=0.01)}):  # it does something, and L1 does something else
+        assert (trained(optimizer=sgd, **other) - by_penalty).abs().max() > 1e-3
+
+
+# --- proximal operators and projections ----------------------------------------------------------------------------
+
+
+def test_prox_is_the_minimizer_and_softshrink():
+    z = torch.randn(40, dtype=torch.float64)
+    grid = torch.linspace(-4, 4, 16001, dtype=torch.float64)[:, None]
+    for l1, l2 in ((0.5, 0.0), (0.0, 0.7), (0.3, 0.4)):
+        searched = grid[((grid - z) ** 2 / 2 + l1 * grid.abs() + l2 * grid**2).argmin(0), 0]
+        torch.testing.assert_close(prox(z, l1=l1, l2=l2), searched, atol=5e-4, rtol=0)
+    assert torch.equal(prox(z, l1=0.5), F.softshrink(z, 0.5)) and torch.equal(prox(z), z)
+    assert (prox(z, l1=0.5)[z.abs() <= 0.5] == 0).all()
+
+
+@pytest.mark.parametrize("norm", [1, 2])
+def test_projection_meets_the_conditions_of_the_nearest_point(norm):
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((1,), (7,), (3, 4)):
+        z = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        inside = 0.5 * z / torch.linalg.vector_norm(z, norm)
+        assert torch.equal(project(inside, 0.7, norm=norm), inside)
+        point = project(z, 0.7, norm=norm)
+        assert point.shape == z.shape
+        assert torch.linalg.vector_norm(point, norm).item() == pytest.approx(min(0.7, torch.linalg.vector_norm(z, norm).item()))
+        others = torch.randn(500, z.numel(), generator=generator, dtype=torch.float64)
+        others = 0.7 * others / torch.linalg.vector_norm(others, norm, 1, keepdim=True)
+        # z − point makes no acute angle with any way into the ball: that characterizes the projection
+        assert ((others - point.flatten()) @ (z - point).flatten() < 1e-9).all()
+
+
+def test_projection_on_the_l1_ball_by_hand_and_radius_zero():
+    assert project(torch.tensor([3.0, -1.0, 0.5]), 2.0, norm=1).tolist() == [2, 0, 0]
+    assert project(torch.tensor([2.0, -2.0]), 2.0, norm=1).tolist() == [1, -1]
+    for norm in (1, 2):
+        assert project(torch.ones(3), 0.0, norm=norm).tolist() == [0, 0, 0]
+        assert project(torch.zeros(3), 0.0, norm=norm).tolist() == [0, 0, 0]
+
+
+def test_projection_refuses():
+    with pytest.raises(ValueError, match=re.escape("radius=-1")):
+        project(torch.ones(2), -1)
+    with pytest.raises(ValueError, match="norm=3; it must be 1 or 2"):
+        project(torch.ones(2), 1.0, norm=3)
+
+
+def test_update_joins_the_selected_parameters_and_leaves_the_others():
+    net = network()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    update(net, partial(project, radius=0.5))
+    joined = torch.cat([w.flatten() for w in select(net).values()])
+    assert joined.norm().item() == pytest.approx(0.5)
+    for name, p in net.named_parameters():
+        assert torch.equal(p, before[name]) == (name not in ("0.weight", "3.weight"))
+    with pytest.raises(ValueError, match=r"change returned shape \(1,\)"):
+        update(net, lambda w: w[:1])
+    assert torch.equal(torch.cat([w.flatten() for w in select(net).values()]), joined)
+
+
+def test_proximal_steps_in_training_make_exact_zeros_where_the_gradient_makes_none():
+    step, l1 = 0.1, 0.02
+
+    def zeros(**settings):
+        torch.manual_seed(0)
+        net = models.mlp(64, [8], 10)
+        fit(net, data.digits(n=100), steps=60, optimizer=partial(torch.optim.SGD, lr=step), evaluate_every=0, **settings)
+        return (torch.cat([w.flatten() for w in select(net).values()]) == 0).double().mean().item()
+
+    assert zeros(on_step=lambda _, net: update(net, partial(prox, l1=step * l1))) > 0.2
+    assert zeros(penalty=partial(elastic_net, l1=l1)) == 0
+
+
+def test_no_argument_is_changed_and_dtype_and_device_stay():
+    for dtype in (torch.float32, torch.float64):
+        z = torch.randn(5, dtype=dtype)
+        given = z.clone()
+        for made in (prox(z, l1=0.1, l2=0.1), project(z, 0.1), project(z, 0.1, norm=1), project(z, 100.0)):
+            assert made.dtype == dtype and made.data_ptr() != z.data_ptr()
+        assert torch.equal(z, given)
+    net = network().double()
+    update(net, partial(prox, l1=0.1))
+    assert elastic_net(net, l1=1.0).dtype == torch.float64
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def definitions(*needed: str) -> dict:
+    """The page's own functions, without running its experiments."""
+    namespace = {"torch": torch, "F": F, "nn": nn, "penalties": penalties}
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/norm-penalties/penalties.ipynb")):
+        if any(f"def {name}(" in cell for name in needed):
+            exec(cell, namespace)
+    return namespace
+
+
+def test_the_pages_solver_meets_the_optimality_conditions_in_a_batch():
+    page = definitions("soft_threshold", "regression")
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(3, 30, columns, generator=generator, dtype=torch.float64) for columns in (6, 1))
+    gram, moment = x.mT @ x, x.mT @ y
+    l1, l2 = torch.tensor([0.0, 5.0, 5.0, 0.0]), torch.tensor([0.0, 0.0, 2.0, 3.0])
+    w = page["regression"](gram, moment, l1, l2, steps=2000)
+    assert w.shape == (3, 6, 4)
+    slope = 2 * (gram @ w - moment + l2 * w)
+    torch.testing.assert_close(slope[w != 0], (-l1 * w.sign())[w != 0])
+    assert (slope.abs() <= l1 + 1e-6).all() and (w[..., 1] == 0).any()
+    torch.testing.assert_close(w[..., 3:], torch.linalg.solve(gram + 3 * torch.eye(6), moment))
+
+
+def test_the_pages_examples_have_the_covariances_they_name():
+    page = definitions("correlated")
+    generator = torch.Generator().manual_seed(0)
+    for beta, covariance, sigma, n in page["EXAMPLES"].values():
+        x, _, y, _ = page["draw"]((beta, covariance, sigma, n), 4000 // n, generator)
+        assert x.shape == (4000 // n, n, len(beta)) and y.shape == (4000 // n, n, 1)
+        torch.testing.assert_close(x.flatten(0, 1).T.cov(), covariance.double(), atol=0.12, rtol=0)
+        noise = (y - x @ torch.tensor(beta).double()[:, None]).std().item()
+        assert noise == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (4.05, "leaves out j = y"),
+        (2.05, "margin of one"),
+        (3.15, "β belongs to W²"),
+        (8.0, "not multiplied by λ"),
+        (2.5, "without its penalty"),
+        (0.55, "penalty alone"),
+        (2.65, "absolute values"),
+        (2.5 / 3 + 0.55, "only PyTorch's"),
+        (1.05, "own max(0"),
+        (7.0, "is not it"),
+    ],
+)
+def test_loss_by_hand(answer, words):
+    assert check.loss_by_hand(3.05).passed and check.loss_by_hand(...).passed is None
+    feedback = check.loss_by_hand(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def soft(z, t):
+    return z.sign() * (z.abs() - t).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda z, t, lam, b: soft(z, t * lam) / (1 + t * lam * b), "derivative of w²"),
+        (lambda z, t, lam, b: soft(z / (1 + 2 * t * lam * b), t * lam), "shrink first"),
+        (lambda z, t, lam, b: soft(z, lam) / (1 + 2 * lam * b), "threshold is tλ"),
+        (lambda z, t, lam, b: soft(z, t * lam), "only the L1 part"),
+        (lambda z, t, lam, b: z / (1 + 2 * t * lam * b), "only the L2 part"),
+        (lambda z, t, lam, b: soft(z, t * lam * b) / (1 + 2 * t * lam), "β belongs to w²"),
+        (lambda z, t, lam, b: torch.where(z.abs() > t * lam, z, 0) / (1 + 2 * t * lam * b), "you only cut"),
+        (lambda z, t, lam, b: (z - t * lam).clamp(min=0) / (1 + 2 * t * lam * b), "negative weights"),
+        (lambda z, t, lam, b: (z - t * lam * z.sign()) / (1 + 2 * t * lam * b), "not change its sign"),
+        (lambda z, t, lam, b: 2 * soft(z, t * lam), "should give"),
+        (lambda z, t, lam, b: z.sum(), "shape of z"),
+        (lambda z, t, lam, b: z.mul_(0.5), "changes its input"),
+        (lambda z, t: z, "TypeError"),
+    ],
+)
+def test_prox_exercise(answer, words):
+    assert check.prox(lambda z, t, lam, b: soft(z, t * lam) / (1 + 2 * t * lam * b)).passed
+    assert check.prox(lambda z, t, lam, b: prox(z, l1=t * lam, l2=t * lam * b)).passed
+    assert check.prox(lambda z, t, lam, b: ...).passed is None
+    feedback = check.prox(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+NOISY, CLEAN = estimate([0.14, 0.16, 0.15]), estimate([0.01, 0.012, 0.011])
+
+
+def test_clean_tells_what_happened():
+    assert "'smaller', as you predicted" in check.clean(("smaller", NOISY, CLEAN)).message
+    assert "'gone', you predicted 'larger'" in check.clean(("larger", NOISY, estimate([-0.01, 0.01, 0.02]))).message
+    assert "'larger'" in check.clean(("larger", NOISY, estimate([0.2, 0.21, 0.22]))).message
+    assert check.clean((..., NOISY, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", NOISY, CLEAN), "'less' came"),
+        (("gone", NOISY, NOISY), "the same"),
+        (("gone", estimate([-0.14, -0.16]), CLEAN), "subtract the accuracy of 'none'"),
+        (("gone", NOISY, estimate([1.0, 1.4])), "between 0 and 1"),
+        (("gone", 0.15, 0.0), "what `difference` returns"),
+    ],
+)
+def test_clean_refuses(answer, words):
+    feedback = check.clean(answer)
+    assert feedback.passed is False and words in feedback.message
