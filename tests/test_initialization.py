@@ -559,7 +559,6 @@ def test_fewer_blocks_refuses(answer, words):
 
 # --- xavier-and-kaiming ---------------------------------------------------------------------------------------------
 
-nn = torch.nn
 XAVIER = ROOT / "chapters/initialization/xavier-and-kaiming.ipynb"
 
 

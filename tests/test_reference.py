@@ -15,6 +15,7 @@ from regbook.training import fit as train
 import torch
 digits = data.digits(n=5)
 f.show, train(digits), torch.ones(1)
+def run(data): return data.valid
 """
 MODULES = [*sorted(path.stem for path in (ROOT / "lib/regbook").glob("[a-z]*.py")), "checks"]
 BUILT = ROOT / "_build" / "html"

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import pydoc
 from pathlib import Path
 
 from docutils import nodes
@@ -24,8 +25,8 @@ def uses(path: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
             used.add(f"{known[node.value.id]}.{node.attr}")
-    modules = {name.rpartition(".")[0] for name in used}
-    return used | modules
+    used = {name for name in used if pydoc.locate(name)}  # a function's own argument may be called data, too
+    return used | {name.rpartition(".")[0] for name in used}
 
 
 @functools.cache
