@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from regbook.checks import checker, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, number, prediction_then_run
 
 
 @checker
@@ -259,3 +259,63 @@ def sigmoid_gain(answer) -> str:
     outcome = "same" if abs(change) < 0.1 * plain.mean else "larger" if change > 0 else "smaller"
     verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is 4 times the slope 1/4?"
     return f"it was behind by {plain}, and with gain 4 by {scaled}: {outcome!r}, {verdict}"
+
+
+@checker
+def two_units(answer: object) -> str:
+    """The two smallest of the eigenvalues 5, 3, 1, 1 over their sum, 0.2, to 1 %."""
+    value = number(answer)
+    mistakes = {
+        0.8: "that is the share it keeps; asked for is what it misses.",
+        0.5: "that is what one unit misses; there are two.",
+        2.0: "that is the missing variance itself; divide by all of it.",
+        0.25: "divide by the variance of the input, not by what is kept.",
+        math.sqrt(0.2): "eigenvalues of the covariance are variances already; no root is needed.",
+        4 / 68: "those are squared eigenvalues; eigenvalues of the covariance are variances already.",
+    }
+    for mistaken, why in mistakes.items():
+        expect(not math.isclose(value, mistaken, rel_tol=0.01), why)
+    expect(math.isclose(value, 0.2, rel_tol=0.01), f"{value:.3g} is not it. Which two directions hold most of the variance?")
+    return "the best plane holds 5 + 3 of 10, so a fifth is out of reach: the share that principal components leave."
+
+
+@checker
+def corrupt(spoil) -> str:
+    """Masking noise (Vincent et al. 2010, §3.2): entries are zeroed, by chance or by count, and nothing is rescaled."""
+    x = torch.rand(400, 60) + 0.5  # no zeros, so that every zero is the corruption's
+    for share in (0.25, 0.7, 0.0, 1.0):
+        given = x.clone()
+        spoiled = spoil(given, share)
+        place = f"For share = {share}:"
+        same_form = isinstance(spoiled, torch.Tensor) and spoiled.shape == x.shape and spoiled.dtype == x.dtype
+        expect(same_form, f"{place} a tensor like x is needed, and {describe(spoiled)} came.")
+        expect(torch.equal(given, x), f"{place} x itself has changed; return a copy, since x is also the target.")
+        zero = spoiled == 0
+        left, lost = ~zero, zero.float().mean().item()
+        if share == 0.25:
+            expect(abs(lost - 0.75) > 0.03, f"{place} you keep this share of the entries; it should be lost.")
+        expect(
+            share in (0, 1) or not torch.allclose(spoiled[left] * (1 - share), x[left]),
+            f"{place} what is left was divided by 1 − share, as in dropout; leave it as it is.",
+        )
+        expect(torch.equal(spoiled[left], x[left]), f"{place} entries that are not zeroed must stay as they are.")
+        if 0 < share < 1:
+            expect(not (zero == zero[0]).all(), f"{place} all examples lose the same entries; draw a mask of the shape of x.")
+            expect(not (zero == zero[:, :1]).all(), f"{place} whole examples are lost; draw a mask of the shape of x.")
+            expect(
+                not torch.equal(spoil(x.clone(), share) == 0, zero), f"{place} a second call gives the same mask; draw a new one."
+            )
+        # 24,000 entries: chance moves the share by less than 0.013 (four standard deviations)
+        expect(abs(lost - share) < 0.015, f"{place} a share of {lost:.3g} is lost.")
+    return "the right share is lost, others for each example and call, and what is left is untouched."
+
+
+@checker
+def same_images(answer) -> str:
+    """(prediction, gain with all images, gain with the labelled 100 only), the gains as Estimates of test accuracy."""
+    prediction, every, few = prediction_then_run(answer, ("as large", "smaller", "gone"))
+    outcome = "gone" if few.low <= 0 else "as large" if few.high >= every.mean else "smaller"
+    verdict = (
+        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What did the other images contribute?"
+    )
+    return f"the gain went from {every} to {few}: {outcome!r}, {verdict}"
