@@ -76,3 +76,69 @@ def clean(answer) -> str:
 
 def _soft(z: torch.Tensor, t: float) -> torch.Tensor:
     return z.sign() * (z.abs() - t).clamp(min=0)
+
+
+@checker
+def prior_width(answer: object) -> str:
+    """1/√(50,000 · 5e-4) = 0.2, to three digits."""
+    value = number(answer)
+    mistakes = {
+        0.04: "that is the variance τ²; its root is asked for.",
+        5.0: "that is 1/τ, the root of n·d.",
+        25.0: "that is n·d = 1/τ², the prior's precision.",
+        2000.0: "that is 1/d; the number of examples is missing, and so is the root.",
+        2000**0.5: "the number of examples is missing: the prior counts once for all n of them, and the loss is their mean.",
+        1 / 50**0.5: "SGD's weight decay is the gradient of (d/2) Σw², not of d Σw².",
+        (2 / 25) ** 0.5: "SGD's weight decay is the gradient of (d/2) Σw²: no factor 2 is left.",
+    }
+    for mistaken, why in mistakes.items():
+        expect(not math.isclose(value, mistaken, rel_tol=5e-3), why)
+    expect(math.isclose(value, 0.2, rel_tol=5e-3), f"{value:.4g} is not it. Solve d = 1/(nτ²) for τ.")
+    return "1/√(nd) = 1/√25 = 0.2: nine of ten weights within a third of a unit."
+
+
+@checker
+def map_estimate(answer) -> str:
+    """c + (XᵀX + σ² diag(1/τ²))⁻¹ Xᵀ(y − Xc), on random problems, one with a single weight and one with fewer rows than weights."""
+    generator = torch.Generator().manual_seed(0)
+    for n, p, sigma in ((12, 3, 0.5), (4, 1, 2.0), (2, 5, 1.5)):
+        X, y, centre, tau = (torch.randn(s, generator=generator).double() for s in ((n, p), (n,), (p,), (p,)))
+        tau = tau.abs() + 0.3
+        given = [each.clone() for each in (X, y, centre, tau)]
+        w = answer(X, y, sigma, centre, tau)
+        place = f"For n = {n}, p = {p}, σ = {sigma}:"
+        expect(all(map(torch.equal, given, (X, y, centre, tau))), "your function changes its inputs; make new tensors.")
+        expect(isinstance(w, torch.Tensor) and w.shape == (p,), f"{place} the result must be a tensor of shape ({p},).")
+        right = _ridge(X, y - X @ centre, sigma**2 / tau**2)
+        mistakes = {
+            "the weights are pulled to zero; the prior's centre is missing.": _ridge(X, y, sigma**2 / tau**2),
+            "that is v, the distance from the centre: add c again.": right,
+            "c was added, but v has to explain y − Xc only.": centre + _ridge(X, y, sigma**2 / tau**2),
+            "the noise is missing: λ is σ²/τ², not 1/τ².": centre + _ridge(X, y - X @ centre, 1 / tau**2),
+            "τ is a standard deviation: λ is σ²/τ², not σ²/τ.": centre + _ridge(X, y - X @ centre, sigma**2 / tau),
+            "σ is a standard deviation: λ is σ²/τ², not σ/τ².": centre + _ridge(X, y - X @ centre, sigma / tau**2),
+            "the ratio is upside down: a narrow prior pulls more.": centre + _ridge(X, y - X @ centre, tau**2 / sigma**2),
+            "each weight has its own width; you use one for all.": centre
+            + _ridge(X, y - X @ centre, (sigma**2 / tau**2).mean().expand(p)),
+        }
+        agrees = torch.allclose(w.to(X), centre + right, atol=1e-5)
+        for why, mistaken in mistakes.items():
+            expect(agrees or not torch.allclose(w.to(X), mistaken, atol=1e-5), f"{place} {why}")
+        expect(agrees, f"{place} {(centre + right).tolist()} is expected; {w.tolist()} came.")
+    return "three problems agree, one of them with more weights than measurements."
+
+
+@checker
+def more_data(answer) -> str:
+    """(prediction, shortfall with few points, with many), as Estimates: coverage of the narrow prior minus that of the right one."""
+    prediction, few, many = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    expect(few.high < 0, f"with few points your shortfall is {few}: subtract the arm '1' from '1/4', not the other way round.")
+    expect(many.mean > -1, f"{many} is no difference of shares: they are fractions between 0 and 1.")
+    outcome = "gone" if abs(many.mean) < 0.02 else "smaller" if many.mean > few.mean else "larger"
+    same = prediction == outcome
+    verdict = "as you predicted." if same else f"you predicted {prediction!r}. Which shrinks faster, the pull or the band?"
+    return f"the shortfall went from {few} to {many}: {outcome!r}, {verdict}"
+
+
+def _ridge(X: torch.Tensor, y: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.solve(X.T @ X + torch.diag(strengths), X.T @ y)
