@@ -44,7 +44,9 @@ def shuffled(shuffle) -> str:
                 f"{place} values from pruned places came in; permute only `w[mask]`.",
             )
             expect(len(found.unique()) == len(found), f"{place} a value came twice: draw an order, without replacement.")
-            expect(torch.isin(found.abs(), kept.abs()).logical_not().any(), f"{place} values changed sign; move them as they are.")
+            expect(
+                torch.isin(found.abs(), kept.abs()).logical_not().any(), f"{place} values changed sign; move them as they are."
+            )
             expect(False, f"{place} the kept values must be the same, in other places; yours are others.")
         expect(not new[~mask].any(), f"{place} entries that the mask does not keep must be zero.")
         expect(not torch.equal(new[mask], w[mask]), f"{place} nothing moved.")
