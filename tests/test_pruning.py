@@ -15,9 +15,10 @@ from torch.nn.utils import prune
 from regbook import data, models, pruning
 from regbook.checks import pruning as check
 from regbook.claims import estimate
+from regbook.data import Split
 from regbook.experiments import compare
 from regbook.press import pages
-from regbook.training import evaluate, fit
+from regbook.training import batches, evaluate, fit
 
 
 @pytest.fixture
@@ -434,3 +435,233 @@ def test_one_in_fifty_tells_what_happened():
 def test_one_in_fifty_refuses(answer, words):
     feedback = check.one_in_fifty(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- many networks at once -------------------------------------------------------------------------------------------
+
+DOUBLE = partial(torch.optim.Adam, lr=3e-3)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """200 digits in float64, where the order of a sum does not show."""
+    return data.digits(n=200).map(lambda split: Split(split.x.double(), split.y))
+
+
+@pytest.fixture
+def three():
+    """Starts and masks, dense, half and sparse, of three networks, and what gives their batches."""
+    starts, masks = [], []
+    for seed, p in enumerate((None, 0.5, 0.8)):
+        torch.manual_seed(seed)
+        state = models.mlp(64, (30, 20)).double().state_dict()
+        weights = {name: w for name, w in state.items() if w.ndim > 1}
+        whole = {name: torch.ones_like(w).bool() for name, w in weights.items()}
+        starts.append(state)
+        masks.append(pruning.magnitude_mask(weights, p) if p else whole)
+    return starts, masks, lambda: [batches(200, 60, seed, torch.device("cpu")) for seed in (7, 8, 7)]
+
+
+@pytest.mark.parametrize("optimizer", [DOUBLE, partial(torch.optim.SGD, lr=0.1, momentum=0.9)])
+def test_three_networks_side_by_side_are_three_trained_one_after_another(three, exact, optimizer):
+    starts, masks, orders = three
+    given = [{name: w.clone() for name, w in start.items()} for start in starts]
+    steps = 25  # over six epochs, each with a short last batch
+    weights, rows = pruning.fit_many(starts, masks, exact, orders(), steps=steps, optimizer=optimizer, evaluate_every=10)
+    for start, before, mask, seed, final, measured in zip(starts, given, masks, (7, 8, 7), weights, rows, strict=True):
+        assert equal(start, before)
+        net, alone = models.mlp(64, (30, 20)).double(), []
+        net.load_state_dict(start)
+
+        def note(step, net, mask=mask, alone=alone):
+            pruning.enforce(mask)(step, net)
+            if step in (10, 20):
+                both = {"valid": evaluate(net, *exact.valid), "test": evaluate(net, *exact.test)}
+                alone.append({"step": step} | {f"{a}_{b}": v for a, found in both.items() for b, v in found.items()})
+
+        fit(
+            pruning.apply(net, mask),
+            exact,
+            steps=steps,
+            batch_size=60,
+            optimizer=optimizer,
+            seed=seed,
+            evaluate_every=0,
+            on_step=note,
+        )
+        torch.testing.assert_close(final, dict(net.state_dict()), rtol=1e-9, atol=1e-9)
+        assert all(not final[name][~keep].any() for name, keep in mask.items())
+        assert [row["step"] for row in measured] == [10, 20] and [row.keys() for row in measured] == [row.keys() for row in alone]
+        for mine, theirs in zip(measured, alone, strict=True):
+            assert list(mine.values()) == pytest.approx(list(theirs.values()), rel=1e-6)
+
+
+def test_a_network_does_not_notice_its_neighbours(three, exact):
+    starts, masks, orders = three
+    settings = {"steps": 10, "optimizer": DOUBLE, "evaluate_every": 5}
+    (both, _), (alone, _) = (pruning.fit_many(starts[i:], masks[i:], exact, orders()[i:], **settings) for i in (0, 2))
+    torch.testing.assert_close(both[2], alone[0], rtol=1e-9, atol=1e-9)
+
+
+def test_networks_that_do_not_fit_each_other_are_refused(three, exact):
+    starts, masks, orders = three
+    settings = {"steps": 2, "optimizer": DOUBLE, "evaluate_every": 1}
+    with pytest.raises(ValueError, match="3 starts, 2 masks and 3 orders"):
+        pruning.fit_many(starts, masks[:2], exact, orders(), **settings)
+    with pytest.raises(ValueError, match="0 starts"):
+        pruning.fit_many([], [], exact, [], **settings)
+    other = models.mlp(64, (31, 20)).state_dict()
+    with pytest.raises(ValueError, match=r"1.weight is \(31, 64\) in the start 1 and \(30, 64\) in the first start"):
+        pruning.fit_many([starts[0], other, starts[2]], masks, exact, orders(), **settings)
+    short = {"1.weight": masks[1]["1.weight"]}
+    with pytest.raises(ValueError, match="mask 1 does not fit the first mask: 3.weight is absent"):
+        pruning.fit_many(starts, [masks[0], short, masks[2]], exact, orders(), **settings)
+    with pytest.raises(ValueError, match="mask 0 does not fit the starts: 9.weight is"):
+        pruning.fit_many(starts, [{"9.weight": masks[0]["1.weight"]}] * 3, exact, orders(), **settings)
+    for every in (0, 3):
+        with pytest.raises(ValueError, match=f"evaluate_every={every}; it must lie between 1 and steps=2"):
+            pruning.fit_many(starts, masks, exact, orders(), **settings | {"evaluate_every": every})
+
+
+def test_a_network_that_diverges_is_named(three, exact):
+    starts, masks, orders = three
+    starts[1] = {name: w * torch.nan for name, w in starts[1].items()}
+    with pytest.raises(FloatingPointError, match=r"not finite at step 2, of networks \[1\]"):
+        pruning.fit_many(starts, masks, exact, orders(), steps=4, optimizer=DOUBLE, evaluate_every=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_networks_side_by_side_on_a_gpu_are_those_of_the_cpu(three, exact):
+    starts, masks, orders = three
+    there = exact.map(lambda split: Split(split.x.cuda(), split.y.cuda()))
+    gpu_orders = [batches(200, 60, seed, torch.device("cuda")) for seed in (7, 8, 7)]
+    settings = {"steps": 20, "optimizer": DOUBLE, "evaluate_every": 10}
+    here, _ = pruning.fit_many(starts, masks, exact, orders(), **settings)
+    away, _ = pruning.fit_many(starts, masks, there, gpu_orders, **settings)
+    for a, b in zip(here, away, strict=True):
+        torch.testing.assert_close(a, {name: w.cpu() for name, w in b.items()}, rtol=1e-6, atol=1e-6)
+
+
+# --- exercises of lottery-ticket -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (13, "5.6 %"),
+        (math.log(0.05) / math.log(0.8), "round up"),
+        (5, "of what is left"),
+        (4, "of what is left"),
+        (2, "80 % stay"),
+        (29, "the output layer"),
+        (10, "more than 5 %"),
+        (15, "one round before"),
+        ("many", "a finite number"),
+    ],
+)
+def test_rounds_below_five(answer, words):
+    assert check.rounds_below_five(14).passed and check.rounds_below_five(torch.tensor(14)).passed
+    left = [(265_200 * 0.8**r + 1_000 * 0.9**r) / 266_200 for r in (13, 14)]
+    assert left[0] > 0.05 > left[1] and f"{left[0]:.1%}" == "5.6%" and f"{left[1]:.1%}" == "4.5%"
+    feedback = check.rounds_below_five(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def permuted(w, mask, generator):
+    kept, new = w[mask], torch.zeros_like(w)
+    new[mask] = kept[torch.randperm(len(kept), generator=generator)]
+    return new
+
+
+def everywhere(w, mask, g):
+    return w.flatten()[torch.randperm(w.numel(), generator=g)].view_as(w) * mask
+
+
+def with_replacement(w, mask, g):
+    kept, new = w[mask], torch.zeros_like(w)
+    new[mask] = kept[torch.randint(len(kept), (len(kept),), generator=g)]
+    return new
+
+
+def in_place(w, mask, g):
+    w[mask] = w[mask][torch.randperm(int(mask.sum()), generator=g)]
+    return w * mask
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (everywhere, "values from pruned places"),
+        (with_replacement, "came twice"),
+        (in_place, "changed its input"),
+        (lambda w, m, g: w * m, "nothing moved"),
+        (lambda w, m, g: permuted(w, m, None), "two calls with the same generator"),
+        (lambda w, m, g: permuted(w, m, torch.Generator().manual_seed(5)), "does not depend on the generator"),
+        (lambda w, m, g: permuted(w, m, g) + w * ~m, "must be zero"),
+        (lambda w, m, g: permuted(w, m, g)[torch.randperm(len(w), generator=g)], "left the mask"),
+        (lambda w, m, g: permuted(w, m, g).abs(), "changed sign"),
+        (lambda w, m, g: torch.randn(w.shape, generator=g) * m, "yours are others"),
+        (lambda w, m, g: permuted(w, m, g)[m], "return a tensor of shape"),
+    ],
+)
+def test_shuffled(answer, words):
+    assert check.shuffled(permuted).passed
+    assert check.shuffled(lambda w, mask, generator: ...).passed is None
+    feedback = check.shuffled(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+NEW, OWN = estimate([0.06, 0.07, 0.07]), estimate([0.03, 0.04, 0.04])
+
+
+def test_right_sizes_tells_what_happened():
+    assert "'smaller', as you predicted" in check.right_sizes(("smaller", NEW, OWN)).message
+    assert "you predicted 'gone'" in check.right_sizes(("gone", NEW, OWN)).message
+    assert "'gone', as you predicted" in check.right_sizes(("gone", NEW, estimate([-0.01, 0.01, 0.01]))).message
+    assert "'larger', as you predicted" in check.right_sizes(("larger", NEW, estimate([0.08, 0.09, 0.09]))).message
+    assert check.right_sizes((..., NEW, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", NEW, OWN), "'less' came"),
+        (("smaller", NEW, NEW), "the same"),
+        (("smaller", estimate([-0.06, -0.07, -0.07]), OWN), "subtract the ticket's loss"),
+        (("smaller", 0.06, OWN), "mean and interval"),
+    ],
+)
+def test_right_sizes_refuses(answer, words):
+    feedback = check.right_sizes(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def test_the_pages_solution_and_its_levels():
+    page = ROOT / "chapters/pruning/lottery-ticket.ipynb"
+    own = {"torch": torch, "pruning": pruning, "check": check, "steps": 0, "ROUNDS": ()}
+    for cell in pages.code_cells(pages.read(page)):
+        for start, end in (
+            ("def shuffled(w, mask, generator):\n", "\0"),
+            ("def prune(", "\n\n\ndef"),
+            ("def density_after(", "\0"),
+        ):
+            if start in cell:
+                exec(start + cell.partition(start)[2].partition(end)[0], own)
+    assert check.shuffled(own["shuffled"]).passed
+    assert [own["density_after"](r) for r in (0, 3, 7, 12, 15, 18)] == [
+        100.0,
+        51.3,
+        21.1,
+        7.0,
+        3.6,
+        1.9,
+    ]  # in the paper's figures
+
+    weights = {name: w for name, w in models.mlp(784).state_dict().items() if w.ndim > 1}
+    whole = {name: torch.ones_like(w).bool() for name, w in weights.items()}
+    mask = whole
+    for rounds in range(1, 22):
+        mask = own["prune"](weights, mask)
+        for made in (mask, own["prune"](weights, whole, rounds)):
+            assert 100 * pruning.density(made) == pytest.approx(own["density_after"](rounds), abs=0.06)

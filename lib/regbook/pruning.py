@@ -14,12 +14,15 @@ rounds a share to the nearest count and keeps masks as hooks and buffers inside 
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from regbook.data import Data
 
 Mask = dict[str, Tensor]
 
@@ -173,3 +176,83 @@ def _refuse(what: str, where: str, differences: list[str]) -> None:
 
 def _refuse_misfit(mask: Mask, model: nn.Module) -> None:
     _refuse("the mask", "network", _misfit(mask, dict(model.named_parameters()), "mask", "network", all_of=False))
+
+
+# --- many masked networks at once ----------------------------------------------------------------------------------
+
+
+def fit_many(
+    starts: Sequence[Mapping[str, Tensor]], masks: Sequence[Mask], data: Data, orders: Sequence[Iterator[Tensor]], *,
+    steps: int, optimizer: Callable, evaluate_every: int,
+) -> tuple[list[dict[str, Tensor]], list[list[dict]]]:  # fmt: skip
+    """Train M masked ReLU networks of one shape, such as ``models.mlp`` makes, as one; each as ``fit`` would train it alone.
+
+    ``starts`` are M ``state_dict``s, weights and biases of linear layers in turn; ``masks`` are M masks of the same weights.
+    ``orders`` are M endless iterators over the indices of one batch, such as ``training.batches``, all of one batch size.
+    ``optimizer(parameters)`` must act entry by entry, as SGD and Adam do. Returns M final ``state_dict``s and, of each network,
+    rows with ``step``, ``valid_`` and ``test_`` ``loss`` and ``accuracy``, every ``evaluate_every`` steps. Raises
+    ``ValueError`` where the M do not fit each other, and at the end ``FloatingPointError``, with the step and the numbers of
+    the networks, where a loss is not finite.
+    """
+    _refuse_mixed(starts, masks, orders)
+    if not 1 <= evaluate_every <= steps:
+        raise ValueError(f"evaluate_every={evaluate_every}; it must lie between 1 and steps={steps}, or nothing is measured")
+    x, y = data.train
+    # M × inputs × outputs: transposed, so that baddbmm and its gradient need no copy
+    stacked = {name: torch.stack([s[name].detach().t() for s in starts]).to(x.device) for name in starts[0]}
+    keep = [torch.stack([mask[name].t() for mask in masks]).to(stacked[name]) for name in masks[0]]
+    layers, masked = list(stacked.values()), [stacked[name] for name in masks[0]]
+    torch._foreach_mul_(masked, keep)
+    optimizer = optimizer([layer.requires_grad_() for layer in layers])
+
+    measured = []  # stays on the device until the end: every reading would wait for it
+    for step in range(1, steps + 1):
+        index = torch.stack([next(order) for order in orders])
+        logits, target = _side_by_side(layers, x[index]), y[index]
+        # the mean over a batch, the sum over networks: each network gets its own gradient
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum") / target.shape[1]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_mul_(masked, keep)
+        if step % evaluate_every == 0:
+            measured.append(torch.cat([_loss_and_accuracy(layers, *split) for split in (data.valid, data.test)]))
+
+    values = torch.stack(measured).cpu()  # evaluations × 4 × M
+    if len(bad := (~values.isfinite()).any(1).nonzero()):
+        networks = bad[bad[:, 0] == bad[0, 0], 1].tolist()
+        raise FloatingPointError(f"a loss is not finite at step {(bad[0, 0] + 1) * evaluate_every}, of networks {networks}")
+    names = ("step", "valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
+    at = range(evaluate_every, steps + 1, evaluate_every)
+    rows = [[dict(zip(names, (s, *row), strict=True)) for s, row in zip(at, m.tolist(), strict=True)] for m in values.unbind(2)]
+    return [{name: layer[i].detach().t() for name, layer in stacked.items()} for i in range(len(starts))], rows
+
+
+def _side_by_side(layers: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Logits, M × N × classes, of M networks for their inputs ``x``, M × N × …"""
+    h = x.flatten(2)
+    for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+        h = torch.baddbmm(bias[:, None], h, weight)
+        h = h if weight is layers[-2] else h.relu()
+    return h
+
+
+@torch.no_grad()
+def _loss_and_accuracy(layers: Sequence[Tensor], x: Tensor, y: Tensor, batch_size: int = 1000) -> Tensor:
+    """2 × M: the mean cross-entropy and the accuracy of each network on ``x``, ``y``."""
+    sums = torch.zeros(2, len(layers[0]), device=x.device)
+    for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        logits, target = _side_by_side(layers, xb.expand(len(layers[0]), *xb.shape)), yb.expand(len(layers[0]), -1)
+        losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+        sums += torch.stack([losses.sum(1), (logits.argmax(2) == target).sum(1)])
+    return sums / len(y)
+
+
+def _refuse_mixed(starts: Sequence[Mapping[str, Tensor]], masks: Sequence[Mask], orders: Sequence) -> None:
+    if not len(starts) == len(masks) == len(orders) > 0:
+        raise ValueError(f"{len(starts)} starts, {len(masks)} masks and {len(orders)} orders; give one of each a network")
+    for number, (start, mask) in enumerate(zip(starts, masks, strict=True)):
+        _refuse(f"start {number}", "first start", _misfit(start, starts[0], f"start {number}", "first start"))
+        _refuse(f"mask {number}", "first mask", _misfit(mask, masks[0], f"mask {number}", "first mask"))
+    _refuse("mask 0", "starts", _misfit(masks[0], starts[0], "mask", "starts", all_of=False))
