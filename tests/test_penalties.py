@@ -1,5 +1,6 @@
 """``regbook.penalties`` against closed forms, searches and PyTorch; the exercises and solvers of chapters/norm-penalties."""
 
+import ast
 import math
 import re
 from functools import partial
@@ -297,3 +298,124 @@ def test_clean_tells_what_happened():
 def test_clean_refuses(answer, words):
     feedback = check.clean(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- weight decay --------------------------------------------------------------------------------------------------
+
+
+def decay_definitions(*needed: str) -> dict:
+    """Functions of the weight decay page, without running its experiments."""
+    namespace = {"torch": torch}
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/norm-penalties/weight-decay.ipynb")):
+        tree = ast.parse(cell)
+        tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in needed]
+        exec(compile(tree, "weight-decay", "exec"), namespace)
+    return namespace
+
+
+def test_shrinking_by_direction_is_the_penalized_minimum():
+    shrink = decay_definitions("shrink")["shrink"]
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(30, columns, generator=generator, dtype=torch.float64) for columns in (6, 1))
+    H, moment = 2 * x.T @ x / 30, (2 * x.T @ y / 30)[:, 0]
+    w_star = torch.linalg.solve(H, moment)
+    torch.testing.assert_close(shrink(H, w_star, 0.0), w_star)
+    w = shrink(H, w_star, 0.3).requires_grad_()
+    ((x @ w - y[:, 0]).square().mean() + 0.3 * w.square().sum()).backward()
+    assert w.grad.abs().max() < 1e-12
+    assert shrink(H, w_star, 1e9).norm() < 1e-8
+
+
+def test_the_pages_projections_are_the_packages_and_torchs():
+    page = decay_definitions("to_ball", "max_norm")
+    w = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    w[:, 2] = 0
+    for k in (0.5, 100.0):
+        balls = page["to_ball"](w, torch.full((3,), k, dtype=torch.float64))
+        torch.testing.assert_close(balls, torch.stack([project(column, k) for column in w.T], 1))
+        torch.testing.assert_close(page["max_norm"](w.T, k), torch.renorm(w.T, p=2, dim=0, maxnorm=k))
+
+
+def test_the_pages_adam_is_torchs_in_both_kinds_of_decay():
+    adam = decay_definitions("adam")["adam"]
+    for ours, kind, theirs in (({"l2": 0.3}, torch.optim.Adam, 0.6), ({"decay": 0.6}, torch.optim.AdamW, 0.6)):
+        generator = torch.Generator().manual_seed(0)
+        parameter = nn.Parameter(torch.randn(7, generator=generator, dtype=torch.float64))
+        w, state, optimizer = parameter.detach().clone(), (0, 0.0, 0.0), kind([parameter], lr=0.05, weight_decay=theirs)
+        for _ in range(20):
+            parameter.grad = torch.randn(7, generator=generator, dtype=torch.float64)
+            w, state = adam(w, parameter.grad, state, lr=0.05, **ours)
+            optimizer.step()
+        torch.testing.assert_close(w, parameter.detach())
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (math.hypot(6 / 6.2, 2), "divide h by h + 2λ"),
+        (math.hypot(0.0625, 1.5), "what the penalty takes away"),
+        (3.1289, "that is k²"),
+        (2.4375, "not the sum"),
+        (10**0.5, "minimum without a penalty"),
+        (math.hypot(0.9375, 0.5), "coordinates 1 and 3"),
+        (7.0, "is not it"),
+    ],
+)
+def test_radius_by_hand(answer, words):
+    assert check.radius_by_hand(1.769).passed and check.radius_by_hand(...).passed is None
+    feedback = check.radius_by_hand(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def price(h, b, k, curvature=2.0):
+    """The λ at which the length is k, by bisection without a lower limit of zero."""
+    low, high = -0.49 * h.min().item(), 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        longer = (h / (h + curvature * middle) * b).norm() > k
+        low, high = (middle, high) if longer else (low, middle)
+    return middle
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (price, "the constraint is inactive"),
+        (lambda h, b, k: max(0, price(h, b, k, 1.0)), "you return 2λ"),
+        (lambda h, b, k: max(0, price(h, b, k, 4.0)), "you return λ/2"),
+        (lambda h, b, k: max(0, price(h, b, k**2)), "your |w| is k²"),
+        (lambda h, b, k: 0.0, "gives |w| ="),
+        (lambda h, b, k: h.mul_(2).sum(), "changes its input"),
+        (lambda h, b, k: h, "a finite number is needed"),
+        (lambda h, b: 0.0, "TypeError"),
+    ],
+)
+def test_strength(answer, words):
+    assert check.strength(lambda h, b, k: max(0.0, price(h, b, k))).passed
+    assert check.strength(lambda h, b, k: ...).passed is None
+    feedback = check.strength(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def test_loss_scale():
+    before, small = estimate([0.1, 0.12, 0.11]), estimate([0.03, 0.04, 0.035])
+    assert "'smaller', as you predicted" in check.loss_scale(("smaller", before, small)).message
+    gone = check.loss_scale(("larger", before, estimate([-0.01, 0.01, 0.02])))
+    assert gone.passed and "'gone', you predicted 'larger'" in gone.message
+    assert "'larger'" in check.loss_scale(("larger", before, estimate([0.2, 0.21, 0.22]))).message
+    assert check.loss_scale(("gone", before, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (estimate([100.0, 101.0]), "between 0 and 1"),
+        (0.01, "what `difference` returns"),
+        (estimate([0.1, 0.12, 0.11]), "the same"),
+    ],
+)
+def test_loss_scale_refuses(after, words):
+    feedback = check.loss_scale(("gone", estimate([0.1, 0.12, 0.11]), after))
+    assert feedback.passed is False and words in feedback.message
+    swapped = check.loss_scale(("gone", estimate([-0.1, -0.12]), estimate([0.0, 0.01])))
+    assert swapped.passed is False and "subtract the accuracy of 'none'" in swapped.message

@@ -142,3 +142,62 @@ def more_data(answer) -> str:
 
 def _ridge(X: torch.Tensor, y: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve(X.T @ X + torch.diag(strengths), X.T @ y)
+
+
+@checker
+def radius_by_hand(answer: object) -> str:
+    """The length of (6/6.4 · 1, 0.4/0.8 · 3), to four digits."""
+    value = number(answer)
+    right = math.hypot(0.9375, 1.5)
+    mistakes = {
+        math.hypot(6 / 6.2, 2.0): "the penalty λ Σw² has the curvature 2λ: divide h by h + 2λ.",
+        math.hypot(0.0625, 1.5): "that is what the penalty takes away; h/(h + 2λ) is the share that stays.",
+        right**2: "that is k²; the radius is the root of the sum of squares.",
+        0.9375 + 1.5: "the length of a vector is the root of its sum of squares, not the sum.",
+        math.sqrt(10): "that is the minimum without a penalty; shrink its coordinates first.",
+        math.hypot(0.9375, 0.5): "the shares multiply the coordinates 1 and 3 of the minimum.",
+    }
+    for mistaken, why in mistakes.items():
+        expect(not math.isclose(value, mistaken, abs_tol=1e-3), why)
+    expect(math.isclose(value, right, abs_tol=1e-3), f"{value:.4g} is not it. Which share of each coordinate stays?")
+    return "the coordinates 0.9375 and 1.5 have the length 1.769."
+
+
+@checker
+def strength(answer) -> str:
+    """The λ ≥ 0 with |h/(h + 2λ) · b| = k, and 0 where |b| <= k; to 0.1 %."""
+    generator = torch.Generator().manual_seed(0)
+    for size, share in ((2, 0.1), (1, 0.5), (6, 0.5), (40, 0.95), (5, 1.0), (5, 1.3)):
+        h = 3 * torch.rand(size, generator=generator, dtype=torch.float64) + 0.05
+        b = torch.randn(size, generator=generator, dtype=torch.float64)
+        k = share * b.norm().item()
+        given = h.clone(), b.clone()
+        lam = number(answer(h, b, k))
+        expect(torch.equal(h, given[0]) and torch.equal(b, given[1]), "your function changes its input; make new tensors.")
+        place = f"With {size} eigenvalues and k = {share:g}·|w*|"
+        if share >= 1:
+            why = f"{place} the minimum lies in the ball, the constraint is inactive and λ is 0; {lam:.4g} came."
+            expect(abs(lam) < 1e-3, why)
+            continue
+        reached = {factor: (h / (h + 2 * factor * lam) * b).norm().item() for factor in (1, 0.5, 2)}
+        expect(
+            not math.isclose(reached[0.5], k, rel_tol=1e-4),
+            f"{place} you return 2λ, the curvature of the penalty; λ is half of it.",
+        )
+        expect(not math.isclose(reached[2], k, rel_tol=1e-4), f"{place} you return λ/2: the derivative of λw² is 2λw.")
+        expect(not math.isclose(reached[1], k**2, rel_tol=1e-4), f"{place} your |w| is k²; compare the length with k.")
+        expect(math.isclose(reached[1], k, rel_tol=1e-3), f"{place}, {k:.4g}, your λ = {lam:.4g} gives |w| = {reached[1]:.4g}.")
+    return "six cases agree, active and inactive ones."
+
+
+@checker
+def loss_scale(answer) -> str:
+    """(prediction, gain, gain with 100 times the loss) of L2 0.01 in Adam, as Estimates of a difference of accuracies."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    expect(
+        before.low > 0, f"with the plain loss your gain is {before}: subtract the accuracy of 'none' from that with the penalty."
+    )
+    expect(abs(after.mean) < 1, f"{after} is no difference of accuracies: they are fractions between 0 and 1.")
+    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does Adam divide by?"
+    return f"the gain went from {before} to {after}: {outcome!r}, {verdict}"
