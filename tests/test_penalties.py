@@ -419,3 +419,114 @@ def test_loss_scale_refuses(after, words):
     assert feedback.passed is False and words in feedback.message
     swapped = check.loss_scale(("gone", estimate([-0.1, -0.12]), estimate([0.0, 0.01])))
     assert swapped.passed is False and "subtract the accuracy of 'none'" in swapped.message
+
+
+# --- the page on priors --------------------------------------------------------------------------------------------
+
+
+def view(*needed: str) -> dict:
+    """The functions of bayesian-view."""
+    namespace = {"torch": torch, "F": F, "penalties": penalties, "Laplace": torch.distributions.Laplace}
+    namespace["Normal"] = torch.distributions.Normal
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/norm-penalties/bayesian-view.ipynb")):
+        body = [node for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef) and node.name in needed]
+        exec(compile(ast.Module(body, []), "<page>", "exec"), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("prior", ["Gaussian", "Laplace", "elastic net"])
+def test_the_pages_constants_make_the_mode_the_penalized_minimum(prior):
+    page = view("strengths", "log_prior", "grid", "posterior", "minimizer")
+    generator = torch.Generator().manual_seed(0)
+    X, y = (torch.randn(6, k, generator=generator).double() for k in (2, 1))
+    for sigma, tau in ((0.5, 0.8), (1.0, 0.3)):
+        found = page["minimizer"](X, y, *page["strengths"](prior, sigma, tau))[:, 0]
+        fine = page["grid"](torch.linspace(-2, 2, 801).double())
+        mass = page["posterior"](prior, X, y, sigma, tau, fine)
+        assert mass.sum().item() == pytest.approx(1)
+        torch.testing.assert_close(fine[mass.argmax()], found, atol=0.0051, rtol=0)
+
+
+def test_the_pages_posterior_takes_a_batch_and_agrees_with_the_closed_form():
+    page = view("log_prior", "grid", "posterior", "gaussian_posterior")
+    generator = torch.Generator().manual_seed(0)
+    X, y = (torch.randn(3, 6, k, generator=generator).double() for k in (2, 1))
+    weights = page["grid"](torch.linspace(-5, 5, 201).double())
+    mean, covariance = page["gaussian_posterior"](X, y, 1.0, 0.7)
+    mass = page["posterior"]("Gaussian", X, y, 1.0, 0.7, weights)
+    torch.testing.assert_close(mass @ weights, mean[..., 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(mass @ weights**2 - mean[..., 0] ** 2, covariance.diagonal(dim1=-2, dim2=-1), atol=1e-5, rtol=0)
+    gram = X.mT @ X + torch.eye(2) / 0.7**2
+    torch.testing.assert_close(gram @ mean, X.mT @ y)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.04, "variance"),
+        (5.0, "1/τ"),
+        (25, "precision"),
+        (2000, "number of examples"),
+        (44.72, "number of examples"),
+        (0.1414, "not of d Σw²"),
+        (0.2828, "no factor 2"),
+        (0.3, "is not it"),
+    ],
+)
+def test_prior_width(answer, words):
+    assert check.prior_width(0.2).passed and check.prior_width(...).passed is None
+    feedback = check.prior_width(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def believe(X, y, strengths, centre=0.0):
+    return torch.linalg.solve(X.T @ X + torch.diag(strengths), X.T @ (y - X @ (centre + torch.zeros(X.shape[1]).to(X))))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda X, y, s, c, t: believe(X, y, s**2 / t**2), "centre is missing"),
+        (lambda X, y, s, c, t: believe(X, y, s**2 / t**2, c), "add c again"),
+        (lambda X, y, s, c, t: c + believe(X, y, s**2 / t**2), "explain y − Xc"),
+        (lambda X, y, s, c, t: c + believe(X, y, 1 / t**2, c), "noise is missing"),
+        (lambda X, y, s, c, t: c + believe(X, y, s**2 / t, c), "not σ²/τ."),
+        (lambda X, y, s, c, t: c + believe(X, y, s / t**2, c), "not σ/τ²"),
+        (lambda X, y, s, c, t: c + believe(X, y, t**2 / s**2, c), "upside down"),
+        (lambda X, y, s, c, t: c + believe(X, y, (s**2 / t**2).mean().expand(len(t)), c), "one for all"),
+        (lambda X, y, s, c, t: c, "is expected"),
+        (lambda X, y, s, c, t: c[None], "shape"),
+        (lambda X, y, s, c, t: c.mul_(2), "changes its inputs"),
+        (lambda X, y: y, "TypeError"),
+    ],
+)
+def test_map_estimate(answer, words):
+    assert check.map_estimate(lambda X, y, s, c, t: c + believe(X, y, s**2 / t**2, c)).passed
+    assert check.map_estimate(lambda X, y, s, c, t: ...).passed is None
+    feedback = check.map_estimate(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+FEW, MANY = estimate([-0.55, -0.54, -0.56]), estimate([-0.4, -0.39, -0.41])
+
+
+def test_more_data_tells_what_happened():
+    assert "'smaller', as you predicted" in check.more_data(("smaller", FEW, MANY)).message
+    assert "'gone', you predicted 'larger'" in check.more_data(("larger", FEW, estimate([-0.01, 0.0, 0.001]))).message
+    assert "'larger', as you" in check.more_data(("larger", FEW, estimate([-0.7, -0.71]))).message
+    assert check.more_data((..., FEW, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", FEW, MANY), "'less' came"),
+        (("gone", FEW, FEW), "the same"),
+        (("smaller", estimate([0.55, 0.54]), MANY), "the other way round"),
+        (("smaller", FEW, estimate([-40.0, -41.0])), "between 0 and 1"),
+        (("smaller", -0.5, -0.4), "what `difference` returns"),
+    ],
+)
+def test_more_data_refuses(answer, words):
+    feedback = check.more_data(answer)
+    assert feedback.passed is False and words in feedback.message
