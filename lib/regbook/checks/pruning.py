@@ -1,12 +1,11 @@
 """Feedback for the exercises of ``chapters/pruning``."""
 
-<<<<<<< HEAD
 import math
 
 import torch
 
 from regbook import pruning
-from regbook.checks import checker, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, number, prediction_then_run
 
 
 @checker
@@ -89,10 +88,6 @@ def one_in_fifty(answer) -> str:
         "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does the cut leave to repair?"
     )
     return f"the lead went from {before} to {after}: {outcome!r}, {verdict}"
-=======
-import torch
-
-from regbook.checks import checker, describe, expect, number, prediction_then_run
 
 
 @checker
@@ -157,4 +152,3 @@ def right_sizes(answer) -> str:
         else f"you predicted {prediction!r}. What does shuffling keep, and what does it lose?"
     )
     return f"the loss is above the ticket's by {new} with new weights and by {own} with its own, shuffled: {outcome!r}, {verdict}"
->>>>>>> 3a842f2e5b93f893582659e9a91da3248c27fd3a
