@@ -38,7 +38,7 @@ def select(model: nn.Module, parameters: str | None = None) -> dict[str, nn.Para
 
 
 def elastic_net(model: nn.Module, *, l1: float = 0.0, l2: float = 0.0, parameters: str | None = None) -> Tensor:
-    """``l1 Σ|w| + l2 Σ w²`` over the selected parameters, a scalar; autograd's derivative of |w| at 0 is 0.
+    """``l1 Σ|w| + l2 Σ w²`` over the selected parameters, a scalar; autograd's derivative of ``|w|`` at 0 is 0.
 
     As a penalty for ``fit``: ``penalty=partial(elastic_net, l1=1e-4)``. Negative strengths raise ``ValueError``.
     """
