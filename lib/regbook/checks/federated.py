@@ -1,0 +1,1 @@
+"""Feedback for the exercises on federated learning."""

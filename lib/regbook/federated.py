@@ -1,0 +1,307 @@
+"""Federated averaging and its proximal variant, simulated on one machine.
+
+Follows McMahan et al. 2017 (arXiv 1602.05629), Algorithm 1, and Li et al. 2020 (arXiv 1812.06127) for the local objective
+F_k(w) + μ/2·‖w − w_t‖² and for stragglers. As in the code of the second paper (litian96/FedProx) clients are sampled
+uniformly and averaged by n_k; its Algorithm 2 samples by n_k and takes the plain mean.
+
+A client is a ``data.Split``: the examples that it holds. The clients of a round that train a network of linear layers advance
+together, as one batched computation; any other network visits them one after another.
+
+    clients = by_shards(data.train, 100)                      # or iid(data.train, 100)
+    rows = federate(net, clients, data, rounds=50, fraction=0.1, epochs=5, batch_size=10, lr=0.1)
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from numbers import Integral
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regbook.data import Data, Split
+from regbook.training import evaluate
+
+Weights = dict[str, Tensor]
+
+# --- partitions ----------------------------------------------------------------------------------------------------
+
+
+def iid(split: Split, clients: int, seed: int = 0) -> list[Split]:
+    """``split`` shuffled and dealt to ``clients``, whose sizes differ by one example at most."""
+    return _deal(split, torch.randperm(len(split.y), generator=torch.Generator().manual_seed(seed)), clients)
+
+
+def by_shards(split: Split, clients: int, shards: int = 2, seed: int = 0) -> list[Split]:
+    """The pathological partition of McMahan et al.: sorted by label, cut into ``clients · shards``, ``shards`` to each client."""
+    if not (isinstance(shards, Integral) and shards >= 1):
+        raise ValueError(f"shards={shards}; each client gets a whole number of shards, at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(split.y), generator=generator)  # which examples of a label share a shard is drawn
+    order = order[split.y.cpu()[order].argsort(stable=True)]
+    pieces = order.tensor_split(clients * shards)
+    drawn = torch.randperm(len(pieces), generator=generator)
+    return _deal(split, torch.cat([pieces[piece] for piece in drawn]), clients)
+
+
+def _deal(split: Split, order: Tensor, clients: int) -> list[Split]:
+    if not (isinstance(clients, Integral) and 1 <= clients <= len(order)):
+        raise ValueError(f"clients={clients}; {len(order)} examples can go to 1..{len(order)} clients, or some would be empty")
+    return [Split(split.x[i], split.y[i]) for i in order.to(split.y.device).tensor_split(clients)]
+
+
+# --- one round -----------------------------------------------------------------------------------------------------
+
+
+def sample(clients: int, fraction: float, generator: torch.Generator | None = None) -> list[int]:
+    """The clients of a round: max(1, ``fraction`` · ``clients``) of them, uniformly and without replacement."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction={fraction}; the share of clients in a round lies in (0, 1]; one client of K is 1/K")
+    return torch.randperm(clients, generator=generator)[: max(1, round(fraction * clients))].tolist()
+
+
+def client_updates(
+    model: nn.Module, clients: Sequence[Split], *, lr: float, epochs: int | Sequence[int] = 1, batch_size: int | None = None,
+    mu: float = 0.0, seeds: Sequence[int] | None = None, together: bool | None = None,
+) -> Weights:  # fmt: skip
+    """What M ``clients`` send back, by name, M × the parameter's shape: their weights minus those of ``model``, which stays.
+
+    Each starts from ``model`` and takes plain SGD steps of size ``lr`` on the cross-entropy of its batches plus
+    ``mu``/2·‖w − w_t‖², for ``epochs`` (one number, or one each), in batches of ``batch_size`` (None: all it has, B = ∞).
+    ``seeds``, one each, order its batches. ``together=None`` batches the clients where ``model`` is linear layers and ReLU;
+    True and False insist, and agree to rounding. Floating buffers are sent as well. Raises ``ValueError`` on bad arguments.
+    """
+    _refuse_clients(clients, range(len(clients)))
+    _refuse_labels(model, clients)
+    if lr <= 0 or mu < 0:
+        raise ValueError(f"lr={lr}, mu={mu}; the learning rate must be positive and the proximal strength not negative")
+    epochs = [epochs] * len(clients) if isinstance(epochs, Integral) else list(epochs)
+    seeds = range(len(clients)) if seeds is None else list(seeds)
+    if not len(epochs) == len(seeds) == len(clients):
+        raise ValueError(f"{len(epochs)} epochs and {len(seeds)} seeds for {len(clients)} clients; give one of each a client")
+    for name, values in {"epochs": epochs, "batch_size": [1 if batch_size is None else batch_size]}.items():
+        if bad := [value for value in values if not (isinstance(value, Integral) and value >= 1)]:
+            raise ValueError(f"{name}={bad[0]!r}; it must be a whole number, at least 1")
+    layers = _linear_layers(model)
+    if together and layers is None:
+        raise ValueError("together=True needs a model of nn.Flatten, nn.Linear with bias, and nn.ReLU between; leave it out")
+    orders = [_order(len(c.y), batch_size or len(c.y), e, s) for c, e, s in zip(clients, epochs, seeds, strict=True)]
+    if layers is None or together is False:
+        return _one_by_one(model, clients, orders, lr, mu)
+    return _side_by_side(layers, clients, orders, lr, mu)
+
+
+def aggregate(updates: Weights, sizes: Sequence[int], names: Sequence | None = None) -> Weights:
+    """Σ_k n_k u_k / Σ_k n_k: the mean of ``updates`` (M × … by name), weighted by ``sizes``; ``names`` are the clients'.
+
+    The order of the clients does not change a bit of it: they are added in an order of their own values. A client whose
+    update is not finite is left out, with a ``UserWarning`` that names it; ``FloatingPointError`` where none is left.
+    """
+    flat = torch.cat([u.flatten(1) for u in updates.values()], dim=1).double()
+    n = torch.as_tensor(sizes, dtype=torch.double, device=flat.device)
+    names = list(range(len(n))) if names is None else list(names)
+    if not len(n) == len(names) == len(flat) > 0 or not (n > 0).all():
+        raise ValueError(f"sizes={list(sizes)} for {len(flat)} updates; give one positive number of examples a client")
+    key = torch.stack([n, flat.sum(1)], dim=1)
+    finite = key[:, 1].isfinite()
+    if refused := [name for name, good in zip(names, finite.tolist(), strict=True) if not good]:
+        if len(refused) == len(names):
+            raise FloatingPointError(f"the updates of all clients, {refused}, are NaN or infinite; a smaller lr may help")
+        warnings.warn(f"client {refused}: NaN or infinite update refused; the round goes on without it", stacklevel=2)
+        flat, n, key = flat[finite], n[finite], key[finite]
+    order = sorted(range(len(n)), key=key.tolist().__getitem__)
+    mean = (n[order, None] * flat[order]).sum(0) / n[order].sum()
+    parts = mean.split([u[0].numel() for u in updates.values()])
+    return {name: part.view_as(u[0]).to(u) for part, (name, u) in zip(parts, updates.items(), strict=True)}
+
+
+def server_round(
+    model: nn.Module, clients: Sequence[Split], *, fraction: float, lr: float, epochs: int = 1, batch_size: int | None = None,
+    mu: float = 0.0, stragglers: float = 0.0, drop: bool = False, generator: torch.Generator | None = None,
+    change: Callable[[Weights, list[int]], Weights] | None = None, together: bool | None = None,
+) -> list[int]:  # fmt: skip
+    """One round, which changes ``model`` in place; returns the clients that took part.
+
+    Of the sampled clients the share ``stragglers`` (rounded down) has time only for a number of epochs drawn from
+    1..``epochs``; ``drop=True`` leaves them out, as FedAvg does. ``change(updates, participants)`` may alter what the
+    server receives. The same ``generator`` draws the same clients, stragglers and batch orders whatever the other arguments.
+    """
+    if not 0 <= stragglers < 1:
+        raise ValueError(f"stragglers={stragglers}; their share lies in [0, 1), or nobody would finish")
+    if not clients:
+        raise ValueError("clients=[]; a round needs at least one client")
+    chosen = sample(len(clients), fraction, generator)
+    seeds = torch.randint(2**31, (len(chosen),), generator=generator).tolist()
+    work = torch.randint(1, epochs + 1, (len(chosen),), generator=generator).tolist()
+    late = int(stragglers * len(chosen) + 1e-9)  # chosen at random: the first are as good as any
+    work[late:] = [epochs] * (len(chosen) - late)
+    if drop:
+        chosen, seeds, work = chosen[late:], seeds[late:], work[late:]
+    _refuse_clients([clients[k] for k in chosen], chosen)
+    updates = client_updates(model, [clients[k] for k in chosen], lr=lr, epochs=work, batch_size=batch_size, mu=mu, seeds=seeds,
+                             together=together)  # fmt: skip
+    if change:
+        updates = change(updates, chosen)
+    mean = aggregate(updates, [len(clients[k].y) for k in chosen], names=chosen)
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, step in mean.items():
+            state[name].add_(step)
+    return chosen
+
+
+def federate(
+    model: nn.Module, clients: Sequence[Split], data: Data, *, rounds: int, seed: int = 0, evaluate_every: int = 1,
+    on_round: Callable[[dict, nn.Module], bool | None] | None = None, **settings,
+) -> list[dict]:  # fmt: skip
+    """``rounds`` of :func:`server_round` with ``settings``; rows with ``step`` (rounds so far), ``valid_loss``, ``valid_accuracy``.
+
+    Measures ``data.valid`` before the first round and after every ``evaluate_every``; ``on_round(row, model)`` may add to the
+    row, and stops where it returns True. The clients of each round and their batch orders depend on ``seed`` alone.
+    """
+    if not (isinstance(rounds, Integral) and rounds >= 1 and isinstance(evaluate_every, Integral) and evaluate_every >= 1):
+        raise ValueError(f"rounds={rounds}, evaluate_every={evaluate_every}; both must be whole numbers, at least 1")
+    model, generator, rows = model.to(data.valid.x.device), torch.Generator().manual_seed(seed), []
+    for step in range(rounds + 1):
+        if step:
+            server_round(model, clients, generator=generator, **settings)
+        if step % evaluate_every == 0 or step == rounds:
+            rows.append({"step": step} | {f"valid_{key}": value for key, value in evaluate(model, *data.valid).items()})
+            if on_round and on_round(rows[-1], model):
+                break
+    return rows
+
+
+def rounds_to_target(rounds: Sequence[float], accuracy: Sequence[float], target: float) -> float:
+    """When the curve, made monotone by its running maximum, crosses ``target``, interpolated; infinity if it never does.
+
+    So McMahan et al. read their tables. ``rounds`` increase; they may as well be bytes.
+    """
+    best, before = -math.inf, None
+    for at, value in zip(rounds, accuracy, strict=True):
+        if value >= target:
+            return float(at) if before is None else before + (at - before) * (target - best) / (value - best)
+        best, before = max(best, value), at
+    return math.inf
+
+
+# --- local training ------------------------------------------------------------------------------------------------
+
+
+def _order(n: int, batch_size: int, epochs: int, seed: int) -> Tensor:
+    """Batches of indices, steps × batch_size; each epoch is a permutation, and where its last batch is short, -1 fills it."""
+    steps = math.ceil(n / batch_size)
+    order = torch.full((epochs, steps * batch_size), -1)
+    order[:, :n] = torch.rand(epochs, n, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    return order.view(epochs * steps, batch_size)
+
+
+def _one_by_one(model: nn.Module, clients: Sequence[Split], orders: Sequence[Tensor], lr: float, mu: float) -> Weights:
+    worker = deepcopy(model).train()  # one resident model: each client's weights pass through it
+    start = {name: value.clone() for name, value in worker.state_dict().items() if value.is_floating_point()}
+    trained = {name: p for name, p in worker.named_parameters() if p.requires_grad}
+    parameters, anchors, sent = list(trained.values()), [start[name] for name in trained], []
+    for client, order in zip(clients, orders, strict=True):
+        worker.load_state_dict(start, strict=False)
+        for batch in order:
+            index = batch[batch >= 0].to(client.y.device)
+            gradients = torch.autograd.grad(F.cross_entropy(worker(client.x[index]), client.y[index]), parameters)
+            _step(parameters, gradients, anchors, lr, mu)
+        state = worker.state_dict()
+        sent.append({name: state[name] - before for name, before in start.items()})
+    return {name: torch.stack([update[name] for update in sent]) for name in start}
+
+
+@torch.no_grad()
+def _side_by_side(layers: Weights, clients: Sequence[Split], orders: Sequence[Tensor], lr: float, mu: float) -> Weights:
+    """All clients in one batched computation; ``layers`` are weight and bias of each linear layer in turn."""
+    # The longest work comes first: at each step those still at work are the first so many, and nobody idles along.
+    rank = sorted(range(len(clients)), key=lambda k: -len(orders[k]))
+    x = torch.cat([clients[k].x.flatten(1) for k in rank])
+    y = torch.cat([clients[k].y for k in rank])
+    index, share, active = _padded([orders[k] for k in rank], [len(clients[k].y) for k in rank])
+    index, share = index.to(y.device), share.to(x)
+    anchors = [v.detach().t()[None] if v.ndim > 1 else v.detach()[None, None] for v in layers.values()]
+    stacked = [anchor.repeat(len(clients), 1, 1) for anchor in anchors]  # M × inputs × outputs, as baddbmm takes them
+    for step, many in enumerate(active):
+        weights = [s[:many] for s in stacked]
+        rows = index[step, :many]
+        gradients = _gradients(weights, x[rows], y[rows], share[step, :many])
+        if mu:
+            torch._foreach_lerp_(weights, [a.expand_as(w) for a, w in zip(anchors, weights, strict=True)], lr * mu)
+        for weight, bias, (h, g) in zip(weights[::2], weights[1::2], gradients, strict=True):
+            weight.baddbmm_(h.mT, g, alpha=-lr)  # gradient and step at once: the gradient of a large layer is never stored
+            bias.sub_(g.sum(1, keepdim=True), alpha=lr)
+    back = [rank.index(k) for k in range(len(clients))]
+    updates = [(s - anchor)[back] for s, anchor in zip(stacked, anchors, strict=True)]
+    return {name: u.mT if v.ndim > 1 else u.squeeze(1) for u, (name, v) in zip(updates, layers.items(), strict=True)}
+
+
+def _gradients(weights: Sequence[Tensor], x: Tensor, y: Tensor, share: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of each linear layer its input h and the loss's gradient g with respect to its output: the weight's gradient is hᵀg."""
+    inputs, h = [x], x
+    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+        h = torch.baddbmm(bias, h, weight)
+        inputs.append(h if weight is weights[-2] else h.relu_())
+        h = inputs[-1]
+    g = h.softmax(2)
+    g.scatter_add_(2, y[..., None], torch.full_like(g[..., :1], -1)).mul_(share[..., None])  # cross-entropy: softmax − one-hot
+    outputs = [g]
+    for weight, h in zip(weights[-2:0:-2], inputs[-2:0:-1], strict=True):
+        outputs.append((outputs[-1] @ weight.mT) * (h > 0))
+    return list(zip(inputs[:-1], reversed(outputs), strict=True))
+
+
+@torch.no_grad()
+def _step(parameters: Sequence[Tensor], gradients: Sequence[Tensor], anchors: Sequence[Tensor], lr: float, mu: float) -> None:
+    """w ← w − lr·(gradient + mu·(w − anchor)), in place."""
+    if mu:
+        torch._foreach_lerp_(parameters, anchors, lr * mu)
+    torch._foreach_add_(parameters, gradients, alpha=-lr)
+
+
+def _padded(orders: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+    """Indices into the joined examples and each one's share of its batch's mean, steps × M × batch; how many work at each step."""
+    shape = (len(orders[0]), len(orders), max(order.shape[1] for order in orders))
+    index, first = torch.full(shape, -1), 0
+    for k, (order, n) in enumerate(zip(orders, sizes, strict=True)):
+        index[: len(order), k, : order.shape[1]] = torch.where(order >= 0, order + first, -1)
+        first += n
+    real = index >= 0
+    share = real.double() / real.sum(2, keepdim=True).clamp(min=1)
+    return index.clamp(min=0), share, real[:, :, 0].sum(1).tolist()
+
+
+def _linear_layers(model: nn.Module) -> Weights | None:
+    """The weights of a ``Sequential`` of linear layers with ReLU between, in order; None for any other network."""
+    modules = [m for m in model if not isinstance(m, nn.Flatten)] if isinstance(model, nn.Sequential) else [model]
+    kinds = [nn.ReLU if number % 2 else nn.Linear for number in range(len(modules))]
+    if len(modules) % 2 == 0 or any(type(m) is not kind for m, kind in zip(modules, kinds, strict=True)):
+        return None
+    if any(m.bias is None for m in modules[::2]) or not all(p.requires_grad for p in model.parameters()):
+        return None
+    return dict(model.named_parameters())
+
+
+def _refuse_clients(clients: Sequence[Split], names: Sequence) -> None:
+    if not clients:
+        raise ValueError("clients=[]; a round needs at least one client")
+    for name, (x, y) in zip(names, clients, strict=True):
+        if not len(y) or len(x) != len(y):
+            raise ValueError(f"client {name} holds {len(x)} inputs and {len(y)} labels; it needs as many, and at least one")
+        if x.shape[1:] != clients[0].x.shape[1:]:
+            raise ValueError(f"client {name} holds inputs of shape {tuple(x.shape[1:])}, others {tuple(clients[0].x.shape[1:])}")
+        if y.dtype != torch.int64 or y.ndim != 1:
+            raise ValueError(f"client {name} holds labels of {y.dtype}, shape {tuple(y.shape)}; all need one class number each")
+
+
+@torch.no_grad()
+def _refuse_labels(model: nn.Module, clients: Sequence[Split]) -> None:
+    was_training = model.training
+    classes = model.eval()(clients[0].x[:1]).shape[1]
+    model.train(was_training)
+    ends = torch.stack([end for _, y in clients for end in y.aminmax()]).tolist()
+    if min(ends) < 0 or max(ends) >= classes:
+        raise ValueError(f"labels from {min(ends)} to {max(ends)}; the model tells {classes} classes apart, so 0..{classes - 1}")
