@@ -52,7 +52,8 @@ def matched_steps(answer) -> str:
         at = ((tau - right) / right).abs().argmax()
         wanted, came, curvature = (v[at].item() for v in (right, tau, h))
         expect(
-            math.isclose(wanted, came, rel_tol=1e-5), f"{place} h = {curvature:.3g} should give {wanted:.6g}; yours is {came:.6g}."
+            math.isclose(wanted, came, rel_tol=1e-5),
+            f"{place} h = {curvature:.3g} should give {wanted:.6g}; yours is {came:.6g}.",
         )
     return "four cases agree, with curvatures from 1e-9 to 3 and level directions among them."
 
@@ -61,11 +62,14 @@ def _explain(place: str, tau: torch.Tensor, rate: float, alpha: float, h: torch.
     """Reject a wrong ``tau`` by name where it is one of the usual mistakes."""
     descent, decay = torch.log1p(-rate * h), torch.log1p(h / alpha)
     mistakes = {
-        "that is the approximation, one number for all directions; do not approximate the logarithms.": 1 / (rate * alpha) + 0 * h,
+        "that is the approximation, one number for all directions; do not approximate the logarithms.": 1 / (rate * alpha)
+        + 0 * h,
         "you replaced log(1 − εh) by −εh; keep it.": decay / (rate * h),
         "you replaced log(1 + h/α) by h/α; keep it.": -h / alpha / descent,
         "the sign: both logarithms are there, but log(1 − εh) is negative and steps are not.": decay / descent,
-        "what is left over must agree with α/(h + α), the share that is lost; you forgot the one minus.": torch.log(h / (h + alpha))
+        "what is left over must agree with α/(h + α), the share that is lost; you forgot the one minus.": torch.log(
+            h / (h + alpha)
+        )
         / descent,
         "that is the share that the penalty keeps, not a number of steps.": h / (h + alpha),
         "the quotient is upside down.": -descent / decay,
