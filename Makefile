@@ -32,6 +32,7 @@ portable: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/federated.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
