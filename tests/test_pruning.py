@@ -665,3 +665,102 @@ def test_the_pages_solution_and_its_levels():
         mask = own["prune"](weights, mask)
         for made in (mask, own["prune"](weights, whole, rounds)):
             assert 100 * pruning.density(made) == pytest.approx(own["density_after"](rounds), abs=0.06)
+
+
+# --- exercises of convolutional-tickets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (32 * 32 * 128 * 256, "there are two"),
+        (16 * 16 * 128 * 256, "two poolings"),
+        (16 * 16 * 64 * 256, "that is Conv-2"),
+        (16 * 8 * 128 * 256, "each halves both sides"),
+        (8 * 8 * 64 * 256, "128 channels"),
+        (8192, "the number of inputs"),
+        (2_097_408, "biases"),
+        (123, "123 is not it"),
+        ("many", "a finite number"),
+    ],
+)
+def test_first_layer_of_conv4(answer, words):
+    assert check.first_layer_of_conv4(2_097_152).passed
+    feedback = check.first_layer_of_conv4(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def first_row(rows, loss, better=lambda a, b: a <= b, never=math.inf, choose=min, key="step"):
+    return choose((row[key] for row in rows if better(row["valid_loss"], loss)), default=never)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (partial(first_row, better=lambda a, b: a < b), "'at most' includes"),
+        (partial(first_row, never=0), "the answer is infinity"),
+        (partial(first_row, choose=max), "the last such step"),
+        (lambda rows, loss: first_row(rows, loss) / 20, "not its position"),
+        (lambda rows, loss: next((r["step"] for r in rows if r["valid_loss"] <= loss), math.inf), "need not be in order"),
+        (lambda rows, loss: min(rows, key=lambda r: r["valid_loss"])["step"], "the smallest loss"),
+        (lambda rows, loss: min((r["step"] for r in rows if r["valid_loss"] > loss), default=math.inf), "is not at most"),
+        (lambda rows, loss: "soon", "a finite number"),
+        (lambda rows, loss: rows[99], "raised IndexError"),
+    ],
+)
+def test_reaches(answer, words):
+    assert check.reaches(first_row).passed
+    assert check.reaches(lambda rows, loss: ...).passed is None
+    feedback = check.reaches(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+ALL_NEW, FILTERS = estimate([0.10, 0.12, 0.11]), estimate([0.05, 0.06, 0.05])
+
+
+def test_new_filters_tells_what_happened():
+    assert "'smaller', as you predicted" in check.new_filters(("smaller", ALL_NEW, FILTERS)).message
+    assert "you predicted 'gone'" in check.new_filters(("gone", ALL_NEW, FILTERS)).message
+    assert "'gone', as you" in check.new_filters(("gone", ALL_NEW, estimate([-0.01, 0.01, 0.0]))).message
+    assert "'larger', as you" in check.new_filters(("larger", ALL_NEW, estimate([0.2, 0.21, 0.2]))).message
+    assert check.new_filters((..., ALL_NEW, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", ALL_NEW, FILTERS), "'less' came"),
+        (("smaller", ALL_NEW, ALL_NEW), "the same"),
+        (("smaller", estimate([-0.1, -0.12, -0.11]), FILTERS), "subtract from the ticket's accuracy"),
+        (("smaller", ALL_NEW, estimate([5.0, 6.0, 5.5])), "accuracies are shares"),
+        (("smaller", 0.11, FILTERS), "mean and interval"),
+    ],
+)
+def test_new_filters_refuses(answer, words):
+    feedback = check.new_filters(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def test_the_pages_networks_have_the_papers_sizes_and_lose_the_papers_shares():
+    own = {"torch": torch, "nn": nn, "pruning": pruning, "check": check}
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/pruning/convolutional-tickets.ipynb")):
+        for name in ("conv_net", "full", "kind", "sizes", "left_after", "density_after", "prune", "reaches"):
+            if (start := f"def {name}(") in cell and "return" in cell.partition(start)[2]:
+                exec(start + cell.partition(start)[2].partition("\n\n\n")[0], own)
+    assert check.reaches(own["reaches"]).passed
+    for k, conv, fc in ((2, 38_592, 4_259_840), (4, 259_776, 2_162_688), (6, 1_144_512, 1_114_112)):
+        net = own["conv_net"](k)
+        assert own["sizes"](net) == {"conv": conv, "fc": fc, "output": 2560}
+    for net, x in (
+        (own["conv_net"](4), torch.rand(2, 3, 32, 32)),
+        (own["conv_net"](2, 40, 1, 8, planar=False), torch.rand(2, 1, 40)),
+    ):
+        assert net(x).shape == (2, 10)
+
+    weights = {name: w.detach() for name, w in pruning.prunable(own["conv_net"](2, 40, 1, 8, planar=False)).items()}
+    size = own["sizes"](own["conv_net"](2, 40, 1, 8, planar=False))
+    for rounds in (1, 3, 7):
+        mask = own["prune"](2, weights, own["full"](weights), rounds)
+        assert 100 * pruning.density(mask) == pytest.approx(own["density_after"](rounds, 2, size), abs=0.06)
+        assert mask["0.weight"].sum() == 24 - math.ceil(24 * (1 - 0.9**rounds))
+        assert mask["6.weight"].sum() == 40_960 - pruning.count(1 - 0.8**rounds, 40_960)

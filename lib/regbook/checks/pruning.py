@@ -152,3 +152,81 @@ def right_sizes(answer) -> str:
         else f"you predicted {prediction!r}. What does shuffling keep, and what does it lose?"
     )
     return f"the loss is above the ticket's by {new} with new weights and by {own} with its own, shuffled: {outcome!r}, {verdict}"
+
+
+@checker
+def first_layer_of_conv4(answer: object) -> str:
+    """Weights of Conv-4's first fully connected layer: 8 · 8 · 128 inputs, 256 units."""
+    value = number(answer)
+    mistakes = {
+        32 * 32 * 128 * 256: "each pooling halves both sides of the picture, and there are two.",
+        16 * 16 * 128 * 256: "there are two poolings, one after each pair of convolutions.",
+        16 * 16 * 64 * 256: "that is Conv-2, or one side halved only once. Conv-4 has two poolings, and each halves both sides.",
+        8 * 8 * 64 * 256: "the second pair of convolutions has 128 channels.",
+        8 * 8 * 128: "that is the number of inputs; each of the 256 units has a weight for each of them.",
+        8 * 8 * 256: "the layer sees all 128 channels at each place.",
+        8 * 8 * 128 * 256 + 256: "biases are not counted.",
+        8 * 8 * 128 * 10: "ten is the size of the output layer; the first fully connected layer has 256 units.",
+    }
+    expect(value not in mistakes, mistakes.get(int(value), ""))
+    expect(
+        value == 8 * 8 * 128 * 256,
+        f"{value:,.0f} is not it. How many numbers are left of a picture, and how many units see them?",
+    )
+    return "8,192 inputs and 256 units: 2,097,152, most of the 2.4 million of the whole network."
+
+
+@checker
+def reaches(first) -> str:
+    """The smallest step whose validation loss is at most the given one; infinity where there is none."""
+
+    def rows(*pairs):
+        return [{"step": step, "valid_loss": loss, "test_accuracy": 0.5} for step, loss in pairs]
+
+    down = ((0, 2.3), (20, 1.5), (40, 1.2), (60, 1.0), (80, 1.3))
+    cases = (
+        ("a loss that is left again", ((0, 2.0), (10, 1.1), (20, 1.0), (30, 1.15), (40, 1.6)), 1.2, 10),
+        ("a loss that is met exactly", down, 1.2, 40),
+        ("a loss that is never reached", down, 0.9, math.inf),
+        ("a start that is good enough", down, 2.5, 0),
+        ("rows in another order", (down[4], down[2], down[0], down[3], down[1]), 1.4, 40),
+        ("a loss that is passed between two rows", down, 1.25, 40),
+        ("no rows", (), 1.0, math.inf),
+    )
+    for special, pairs, loss, wanted in cases:
+        given, step = rows(*pairs), first(rows(*pairs), loss)
+        place = f"With {special}:"
+        got = number(step) if step != math.inf else math.inf
+        if got != wanted:
+            met = [row["step"] for row in given if row["valid_loss"] <= loss]
+            below = [row["step"] for row in given if row["valid_loss"] < loss]
+            best = min(given, key=lambda row: row["valid_loss"])["step"] if given else None
+            expect(bool(met), f"{place} no row is as good as that, so the answer is infinity; {describe(step)} came.")
+            expect(
+                met == below or got != min(below), f"{place} at step {wanted} it is reached: 'at most' includes the loss itself."
+            )
+            expect(met == sorted(met) or got != met[0], f"{place} the rows need not be in order of their steps.")
+            expect(got != best, f"{place} {got:g} is the step of the smallest loss; asked for is the first that is good enough.")
+            expect(got != max(met), f"{place} {got:g} is the last such step; asked for is the first.")
+            known = got in [row["step"] for row in given]
+            expect(known, f"{place} {got:g} is not one of the steps: return the row's step, not its position.")
+            expect(False, f"{place} at step {got:g} the loss is not at most {loss}; step {wanted} is the first with it.")
+    return "seven cases agree: met exactly, left again, never reached, and rows in any order."
+
+
+@checker
+def new_filters(answer) -> str:
+    """(prediction, accuracy lost with all weights new, with new convolutions only), as Estimates."""
+    prediction, everything, filters = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (everything, filters):
+        expect(abs(measured.mean) <= 1, f"accuracies are shares, so a loss lies between -1 and 1; {measured} came.")
+    expect(
+        everything.high > 0, f"with all weights new your loss is negative ({everything}): subtract from the ticket's accuracy."
+    )
+    outcome = "gone" if filters.low <= 0 else "larger" if filters.mean > everything.mean else "smaller"
+    verdict = (
+        "as you predicted."
+        if prediction == outcome
+        else f"you predicted {prediction!r}. What do the fully connected layers read?"
+    )
+    return f"lost were {everything} with all weights new and {filters} with new filters: {outcome!r}, {verdict}"
