@@ -3,10 +3,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from torch import nn
 
 from regbook import data, federated, models
+from regbook.checks import federated as check
+from regbook.claims import estimate
 from regbook.data import Split
+from regbook.press import pages
 
 
 def examples(n=60, features=6, classes=3, seed=0, dtype=torch.float32):
@@ -334,3 +338,177 @@ def test_no_clients_no_round():
 )
 def test_rounds_to_target_interpolates_the_running_maximum(curve, target, expected):
     assert federated.rounds_to_target(range(len(curve)), curve, target) == pytest.approx(expected)
+
+
+# --- heterogeneity -------------------------------------------------------------------------------------------------
+
+
+def moments(beta, **settings):
+    """Of many devices: the variance of B_k and the mean squares of what lies around it, by feature."""
+    train, _ = federated.synthetic(0, beta, 400, seed=5, largest=200, **settings)
+    within = torch.stack([c.x.var(0) for c in train]).mean(0)
+    v = torch.stack([c.x.mean(0) for c in train])
+    return v, within
+
+
+def test_synthetic_has_the_papers_moments_with_variances():
+    v, within = moments(beta=4.0)
+    torch.testing.assert_close(within, torch.arange(1.0, 61.0) ** -1.2, rtol=0.05, atol=0)
+    noise = within[None] / torch.tensor(80.0)  # at most: of a device's mean
+    assert v.var(1).mean() == pytest.approx(1 + noise.mean().item(), rel=0.05)  # around B_k
+    assert v.mean(1).var().item() == pytest.approx(4.0, rel=0.25)  # β is a variance: a deviation of 4 would give 16
+    v, within = moments(beta=4.0, iid=True)
+    assert v.abs().max() < 0.7
+    torch.testing.assert_close(within, torch.arange(1.0, 61.0) ** -1.2, rtol=0.05, atol=0)
+
+
+def test_synthetic_splits_each_device_80_to_20_and_follows_the_seed():
+    train, test = federated.synthetic(1, 1, seed=3, largest=300)
+    totals = [round(len(c.y) / 0.8) for c in train]
+    assert len(train) == 30 and min(totals) >= 50 and max(totals) == 300
+    assert abs(len(test.y) - 0.25 * sum(len(c.y) for c in train)) <= 30 and test.x.shape[1] == 60
+    again, _ = federated.synthetic(1, 1, seed=3, largest=300)
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(train, again, strict=True))
+    other, _ = federated.synthetic(1, 1, seed=4, largest=300)
+    assert [len(c.y) for c in train] != [len(c.y) for c in other]
+    assert max(len(c.y) for c in federated.synthetic(1, 1, seed=3)[0]) > 240
+    assert {len(c.y) for c in federated.synthetic(1, 1, largest=50)[0]} == {40}
+
+
+def test_levels_share_what_is_drawn_and_alpha_reaches_no_label():
+    one, other = (federated.synthetic(alpha, 1, seed=2, largest=200)[0] for alpha in (0, 9))
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(one, other, strict=True))
+    wide, _ = federated.synthetic(0, 4, seed=2, largest=200)
+    for a, b in zip(one, wide, strict=True):  # B_k is doubled: all features of a device move by the same amount
+        shift = b.x - a.x
+        torch.testing.assert_close(shift, shift[:1, :1].expand_as(shift), rtol=0, atol=1e-5)
+
+
+def test_iid_devices_share_one_labelling():
+    train, test = federated.synthetic(0, 0, seed=1, iid=True, largest=400)
+    net = nn.Linear(60, 10)
+    federated.federate(net, train, data.Data("", (), test, test, test, test.y), rounds=30, fraction=1.0, epochs=5, lr=0.3,
+                       batch_size=50)  # fmt: skip
+    assert (net(test.x).argmax(1) == test.y).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"alpha": -1, "beta": 0}, "alpha=-1"),
+        ({"alpha": 0, "beta": math.inf}, "beta=inf"),
+        ({"alpha": 0, "beta": math.nan}, "beta=nan"),
+        ({"alpha": 0, "beta": 0, "devices": 0}, "devices=0"),
+        ({"alpha": 0, "beta": 0, "devices": 1.5}, "devices=1.5"),
+        ({"alpha": 0, "beta": 0, "largest": 49}, "largest=49"),
+    ],
+)
+def test_synthetic_names_what_is_wrong(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        federated.synthetic(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_dissimilarity_is_the_weighted_variance_of_the_gradients(kind):
+    net, clients = network(torch.double, kind), some_clients(dtype=torch.double)
+    gradients = []
+    for x, y in clients:
+        parts = torch.autograd.grad(F.cross_entropy(net(x), y), tuple(net.parameters()))
+        gradients.append(torch.cat([part.flatten() for part in parts]))
+    sizes = [len(c.y) for c in clients]
+    mean = sum(n * g for n, g in zip(sizes, gradients, strict=True)) / sum(sizes)
+    wanted = sum(n * (g - mean).square().sum() for n, g in zip(sizes, gradients, strict=True)) / sum(sizes)
+    assert federated.dissimilarity(net, clients) == pytest.approx(wanted.item(), rel=1e-9)
+    assert federated.dissimilarity(net, clients[:1] * 3) == pytest.approx(0, abs=1e-20)
+    with pytest.raises(ValueError, match="clients"):
+        federated.dissimilarity(net, [])
+
+
+# --- exercises of heterogeneity ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (4, "own minimum"), (-1, "where the device starts"), (5, "divide by a + μ"), (1.6, "centred it on 0"),
+        (13 / 7, "the half is gone"), (2, "exchanged"), (2.2, "sign"), (1.5, "weighted"), (7, "7 is not it"), ("x", "finite number"),
+    ],
+)  # fmt: skip
+def test_proximal_minimum(answer, words):
+    assert check.proximal_minimum(1.0).passed and check.proximal_minimum(...).passed is None
+    feedback = check.proximal_minimum(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def descent(term):
+    def proximal_sgd(gradient, start, steps, lr, mu):
+        w = start
+        for _ in range(steps):
+            w = w - lr * (gradient(w) + term(w, start, mu))
+        return w
+
+    return proximal_sgd
+
+
+def in_place(gradient, start, steps, lr, mu):
+    w = start
+    for _ in range(steps):
+        w -= lr * (gradient(w) + mu * (w - start))
+    return w
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (descent(lambda w, s, mu: 0), "the term is missing"),
+        (descent(lambda w, s, mu: mu * (w - w)), "previous step"),
+        (descent(lambda w, s, mu: mu * (s - w)), "the sign"),
+        (descent(lambda w, s, mu: mu / 2 * (w - s)), "the half is gone"),
+        (descent(lambda w, s, mu: 2 * mu * (w - s)), "not twice"),
+        (descent(lambda w, s, mu: mu * w), "weight decay"),
+        (descent(lambda w, s, mu: mu * (w - s) + 1), "differ from gradient descent"),
+        (in_place, "`start` changed"),
+        (lambda gradient, start, steps, lr, mu: start.sum(), "return the weights"),
+    ],
+)
+def test_proximal_sgd(answer, words):
+    assert check.proximal_sgd(descent(lambda w, s, mu: mu * (w - s))).passed
+    assert check.proximal_sgd(lambda gradient, start, steps, lr, mu: ...).passed is None
+    feedback = check.proximal_sgd(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+FREE, HELD = estimate([1.8, 1.9, 2.1]), estimate([0.9, 0.9, 1.1])
+
+
+def test_dropped_with_term_tells_what_happened():
+    assert "'smaller', as you predicted" in check.dropped_with_term(("smaller", FREE, HELD)).message
+    assert "you predicted 'gone'" in check.dropped_with_term(("gone", FREE, HELD)).message
+    assert "'gone', as you predicted" in check.dropped_with_term(("gone", FREE, estimate([-0.1, 0.1, 0.1]))).message
+    assert "'larger', as you predicted" in check.dropped_with_term(("larger", HELD, FREE)).message
+    assert check.dropped_with_term((..., FREE, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", FREE, HELD), "'less' came"),
+        (("smaller", FREE, FREE), "the same"),
+        (("smaller", estimate([-1.8, -1.9]), HELD), "subtract keeping"),
+        (("smaller", FREE, estimate([-0.9, -0.9, -1.0])), "subtract the loss"),
+        (("smaller", 1.9, HELD), "mean and interval"),
+    ],
+)
+def test_dropped_with_term_refuses(answer, words):
+    feedback = check.dropped_with_term(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_the_page_solves_its_own_exercise_and_its_fixed_point_is_one():
+    own = {"torch": torch, "check": check, "widgets": None}
+    for cell in pages.code_cells(pages.read(ROOT / "chapters/federated/heterogeneity.ipynb")):
+        if "def path(" in cell or "def proximal_sgd(gradient, start, steps, lr, mu):\n" in cell:
+            exec(cell, own)
+    assert check.proximal_sgd(own["proximal_sgd"]).passed
+    for mu in (0.0, 0.3, 2.0):
+        torch.testing.assert_close(own["path"](mu, rounds=400)[-1], own["end"](mu))

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regbook.data import Data, Split
+from regbook.device import device
 from regbook.training import evaluate
 
 Weights = dict[str, Tensor]
@@ -305,3 +306,55 @@ def _refuse_labels(model: nn.Module, clients: Sequence[Split]) -> None:
     ends = torch.stack([end for _, y in clients for end in y.aminmax()]).tolist()
     if min(ends) < 0 or max(ends) >= classes:
         raise ValueError(f"labels from {min(ends)} to {max(ends)}; the model tells {classes} classes apart, so 0..{classes - 1}")
+
+
+# --- data that differ from device to device ------------------------------------------------------------------------
+
+
+def synthetic(
+    alpha: float, beta: float, devices: int = 30, seed: int = 0, *, iid: bool = False, largest: int | None = None
+) -> tuple[list[Split], Split]:
+    """Synthetic(α, β) of Li et al. 2020: each device's training part, 80 %, and the joint test set, the rest of every device.
+
+    Device k has 60 features x ~ N(v_k, Σ), Σ_jj = j^-1.2, v_k[j] ~ N(B_k, 1), B_k ~ N(0, β), and labels argmax(W_k x + b_k), all
+    entries ~ N(u_k, 1), u_k ~ N(0, α). ``alpha`` and ``beta`` are variances and the split is 80/20, as in the paper; its code reads
+    standard deviations and splits 90/10. ``iid``: v = 0 and one W, b ~ N(0, 1) for all. As in the code, device k holds
+    50 + lognormal(4, 2) examples; ``largest`` bounds that number. One ``seed`` gives every level the same sizes and random
+    numbers. Raises ``ValueError`` on bad arguments.
+    """
+    if not (0 <= alpha < math.inf and 0 <= beta < math.inf):
+        raise ValueError(f"alpha={alpha}, beta={beta}; both are variances, finite and not negative")
+    if not (isinstance(devices, Integral) and devices >= 1):
+        raise ValueError(f"devices={devices!r}; it must be a whole number, at least 1")
+    if largest is not None and not (isinstance(largest, Integral) and largest >= 50):
+        raise ValueError(f"largest={largest!r}; a device holds at least 50 examples: give a whole number from 50 on, or None")
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.double)
+
+    sizes = 50 + (4 + 2 * normal(devices)).exp().clamp(max=math.inf if largest is None else largest - 50).long()
+    u, centre = math.sqrt(alpha) * normal(devices, 1), math.sqrt(beta) * normal(devices, 1)
+    v, w, b = centre + normal(devices, 60), u[:, :, None] + normal(devices, 10, 60), u + normal(devices, 10)
+    if iid:
+        v, w, b = 0 * v, (w - u[:, :, None])[:1].expand_as(w), (b - u)[:1].expand_as(b)
+    deviation = torch.arange(1, 61, dtype=torch.double) ** -0.6
+    train, test = [], []
+    for n, v_k, w_k, b_k in zip(sizes.tolist(), v, w, b, strict=True):
+        x = v_k + deviation * normal(n, 60)
+        held = Split(x.float().to(device()), (x @ w_k.T + b_k).argmax(1).to(device()))
+        train.append(Split(*(part[: round(0.8 * n)] for part in held)))
+        test.append(Split(*(part[round(0.8 * n) :] for part in held)))
+    return train, Split(*map(torch.cat, zip(*test, strict=True)))
+
+
+def dissimilarity(model: nn.Module, clients: Sequence[Split]) -> float:
+    """Σ_k p_k ‖∇F_k(w) − ∇f(w)‖² with p_k = n_k/n and f = Σ_k p_k F_k: the variance of the clients' gradients, 0 if they agree.
+
+    The paper's E_k weighs clients by p_k; its code takes the plain mean. Gradients are those of training mode.
+    """
+    steps = client_updates(model, clients, lr=1.0)  # one step of length 1 on all data: minus the gradient
+    gradients = torch.cat([steps[name].flatten(1) for name, _ in model.named_parameters()], dim=1).double()
+    share = torch.tensor([len(c.y) for c in clients], dtype=torch.double, device=gradients.device)
+    share /= share.sum()
+    return (share @ (gradients - share @ gradients).square().sum(1)).item()
