@@ -1,3 +1,4 @@
+import ast
 import math
 
 import pytest
@@ -512,3 +513,251 @@ def test_the_page_solves_its_own_exercise_and_its_fixed_point_is_one():
     assert check.proximal_sgd(own["proximal_sgd"]).passed
     for mu in (0.0, 0.3, 2.0):
         torch.testing.assert_close(own["path"](mu, rounds=400)[-1], own["end"](mu))
+
+
+# --- privacy -------------------------------------------------------------------------------------------------------
+
+
+def lengths(updates):
+    return torch.cat([u.flatten(1) for u in updates.values()], dim=1).norm(dim=1)
+
+
+def some_updates():
+    generator = torch.Generator().manual_seed(0)
+    size = torch.tensor([5.0, 0.01, 0.0, 1.0])
+    shapes = {"weight": (4, 3, 6), "bias": (4, 3), "scalar": (4,)}
+    return {n: torch.randn(s, generator=generator) * size.view(4, *[1] * (len(s) - 1)) for n, s in shapes.items()}
+
+
+def test_clipping_shortens_whole_updates_and_only_the_long_ones():
+    updates = {"w": torch.tensor([[3.0, 0.0], [0.3, 0.0]]), "b": torch.tensor([[4.0], [0.4]])}
+    clipped = federated.clip(updates, 1.0)
+    torch.testing.assert_close(clipped["w"], torch.tensor([[0.6, 0.0], [0.3, 0.0]]))
+    torch.testing.assert_close(clipped["b"], torch.tensor([[0.8], [0.4]]))
+    mixed = some_updates()
+    before = copy_of(mixed)
+    after = federated.clip(mixed, 0.5)
+    assert all(torch.equal(u, before[n]) for n, u in mixed.items())
+    flat = {n: u.reshape(4, -1) for n, u in after.items()}
+    torch.testing.assert_close(lengths(flat), lengths({n: u.reshape(4, -1) for n, u in mixed.items()}).clamp(max=0.5))
+    assert all(torch.equal(after[n][1:3], mixed[n][1:3]) for n in mixed)  # the short one, and the one of length zero
+
+
+def test_an_update_that_is_not_finite_stays_so_and_the_server_refuses_it():
+    updates = {"w": torch.tensor([[1.0, 2.0], [math.inf, 0.0], [math.nan, 0.0]])}
+    clipped = federated.clip(updates, 1.0)
+    with pytest.warns(UserWarning, match=r"client \[1, 2\]"):
+        mean = federated.aggregate(clipped, [1, 1, 1])
+    torch.testing.assert_close(mean["w"], updates["w"][0] / 5**0.5)
+
+
+@pytest.mark.parametrize("norm", [0, -1.0, math.nan])
+def test_a_norm_that_is_not_positive_is_refused(norm):
+    with pytest.raises(ValueError, match="norm="):
+        federated.clip(some_updates(), norm)
+
+
+def shared_seeds(clients):
+    drawn = torch.randint(2**31, (clients, clients), generator=torch.Generator().manual_seed(1)).triu(1)
+    return (drawn + drawn.T).tolist()
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3, 7])
+def test_masks_cancel_to_the_last_bit(clients):
+    masks = federated.pairwise_masks(shared_seeds(clients), 1000)
+    assert masks.shape == (clients, 1000) and masks.dtype == torch.int32
+    assert masks.sum(0, dtype=torch.int32).eq(0).all()
+    plain = torch.randint(-(2**27), 2**27, masks.shape, generator=torch.Generator().manual_seed(2)).int()
+    assert torch.equal((plain + masks).sum(0, dtype=torch.int32), plain.sum(0, dtype=torch.int32))
+
+
+def test_each_mask_is_uniform_and_without_one_client_the_rest_do_not_cancel():
+    masks, n = federated.pairwise_masks(shared_seeds(5), 100_000), 100_000
+    values = masks.double() / 2**31
+    assert values.mean(1).abs().max() < 5 / (3 * n) ** 0.5 and (values.std(1) - 3**-0.5).abs().max() < 0.005
+    counts = torch.stack([v.histc(16, -1, 1) for v in values])
+    assert (counts - n / 16).abs().max() < 6 * (n / 16) ** 0.5
+    assert torch.equal(masks[1:].sum(0, dtype=torch.int32), -masks[0])  # so the lost client's seeds repair the sum
+
+
+def test_seeds_that_two_clients_do_not_share_are_refused():
+    with pytest.raises(ValueError, match="symmetric"):
+        federated.pairwise_masks([[0, 1], [2, 0]], 3)
+
+
+# Printed by dp-accounting 0.6.0 of Google: RdpAccountant(range(2, 65)), compose(PoissonSampledDpEvent(q, GaussianDpEvent(sigma)), T)
+# (the Gaussian event alone where q = 1), then get_epsilon(delta), and its divergences of order 2, 8 and 32 after T rounds.
+LIBRARY = [
+    (5.0, 20, 1e-3, 1.0, 3.1014357903227996, (0.8, 3.2, 12.8)),
+    (1.0, 100, 1e-5, 0.1, 7.972921510380539, (1.7036863236176605, 137.8361411348127, 1362.3137968522594)),
+    (1.1, 10000, 1e-5, 0.01, 5.6543080001495145, (1.2851008160516542, 5.840703355202598, 84694.16433675926)),
+    (4.0, 50, 1e-4, 0.5, 3.7759191767993445, (0.799750489807316, 3.5329427119192993, 22.23897409857054)),
+]
+
+
+@pytest.mark.parametrize("sigma, rounds, delta, q, epsilon, divergences", LIBRARY)
+def test_the_account_equals_what_a_library_printed(sigma, rounds, delta, q, epsilon, divergences):
+    ours = [rounds * federated.rdp_gaussian(sigma, alpha, q) for alpha in (2, 8, 32)]
+    assert ours == pytest.approx(divergences, rel=1e-9)
+    assert federated.epsilon(sigma, rounds, delta, q) == pytest.approx(epsilon, rel=1e-9)
+
+
+@pytest.mark.parametrize("q", [1.0, 0.2, 0.01])
+@pytest.mark.parametrize("sigma", [0.7, 3.0, 20.0])
+def test_the_account_equals_the_library_where_it_is_installed(sigma, q):
+    library = pytest.importorskip("dp_accounting")
+    rdp = pytest.importorskip("dp_accounting.rdp")
+    event = library.GaussianDpEvent(sigma)
+    fractions = [1 + k / 20 for k in range(1, 20)] if q == 1 else []
+    account = rdp.RdpAccountant([*fractions, *range(2, 257)])
+    account.compose(event if q == 1 else library.PoissonSampledDpEvent(q, event), 30)
+    assert federated.epsilon(sigma, 30, 1e-5, q) == pytest.approx(account.get_epsilon(1e-5), rel=1e-8)
+
+
+@pytest.mark.parametrize("sigma, rounds", [(0.5, 1), (1.0, 1), (5.0, 20), (30.0, 20)])
+def test_the_account_of_the_gaussian_lies_just_above_the_exact_one(sigma, rounds):
+    def below(x):
+        return 0.5 * math.erfc(-x / 2**0.5)
+
+    epsilon, s = federated.epsilon(sigma, rounds, 1e-4), sigma / rounds**0.5
+    for claimed, enough in ((epsilon, True), (0.85 * epsilon, False)):  # δ(ε) of the Gaussian, Balle & Wang 2018, theorem 8
+        delta = below(0.5 / s - claimed * s) - math.exp(claimed) * below(-0.5 / s - claimed * s)
+        assert (delta <= 1e-4) == enough
+
+
+def test_the_divergence_of_order_two_has_its_closed_form_and_sampling_everybody_is_the_limit():
+    for q, sigma in ((0.1, 1.0), (0.5, 0.6), (0.9, 4.0)):
+        assert federated.rdp_gaussian(sigma, 2, q) == pytest.approx(math.log1p(q**2 * math.expm1(sigma**-2)), rel=1e-10)
+    for alpha in (2, 5, 40):
+        assert federated.rdp_gaussian(3.0, alpha, 1 - 1e-12) == pytest.approx(alpha / 18, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: federated.rdp_gaussian(0.0, 2), "sigma=0.0"),
+        (lambda: federated.rdp_gaussian(1.0, 1), "alpha=1"),
+        (lambda: federated.rdp_gaussian(1.0, 2, 1.5), "q=1.5"),
+        (lambda: federated.rdp_gaussian(1.0, 2, 0.0), "q=0.0"),
+        (lambda: federated.rdp_gaussian(1.0, 2.5, 0.5), "alpha=2.5"),
+        (lambda: federated.epsilon(1.0, 0, 1e-5), "rounds=0"),
+        (lambda: federated.epsilon(1.0, 1, 0.0), "delta=0.0"),
+    ],
+)
+def test_an_account_out_of_range_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def right_clip(updates, norm, lengths=lengths, most=1.0):
+    factor = (norm / lengths(updates)).clamp(max=most)
+    return {n: u * factor.view(-1, *[1] * (u.ndim - 1)) for n, u in updates.items()}
+
+
+def clip_each_tensor(updates, norm):
+    return {n: right_clip({n: u}, norm)[n] for n, u in updates.items()}
+
+
+def clip_in_place(updates, norm):
+    for n, u in right_clip(updates, norm).items():
+        updates[n].copy_(u)
+    return updates
+
+
+def safe_lengths(updates):
+    return lengths(updates).clamp(min=1e-12)
+
+
+@pytest.mark.parametrize(
+    "clip, passed, message",
+    [
+        (right_clip, True, "three norms"),
+        (federated.clip, True, "three norms"),
+        (lambda updates, norm: ..., None, "write your answer"),
+        (clip_each_tensor, False, "each tensor for itself"),
+        (lambda u, s: {n: v.clamp(-s, s) for n, v in u.items()}, False, "single values"),
+        (lambda u, s: right_clip(u, s, safe_lengths, math.inf), False, "shorter than the norm grew"),
+        (lambda u, s: right_clip(u, s, lengths, math.inf), False, "became NaN"),
+        (lambda u, s: right_clip(u, s, lambda u: lengths(u) ** 2), False, "root of the sum"),
+        (lambda u, s: right_clip(u, s, lambda u: lengths(u).norm().expand(4)), False, "one norm over all clients"),
+        (clip_in_place, False, "changed its input"),
+        (lambda u, s: list(right_clip(u, s).values()), False, "return a dictionary"),
+        (lambda u, s: dict(u), False, "after clipping"),
+        (lambda u, s: {n: 0 * v for n, v in u.items()}, False, "multiply by min"),
+    ],
+)
+def test_the_checker_of_clipping_names_mistakes(clip, passed, message):
+    feedback = check.clip_updates(clip)
+    assert feedback.passed is passed and message in feedback.message
+
+
+@pytest.mark.parametrize(
+    "answer, passed, message",
+    [
+        (8 * 0.5 / 1000, True, "thousandth"),
+        (..., None, "write your answer"),
+        (4.0, False, "noise of the sum"),
+        (4 / 1000**0.5, False, "share that each client adds"),
+        (0.008, False, "multiply by S"),
+        (0.004**2, False, "variance"),
+        (0.02, False, "is not it"),
+        ("four", False, "finite number"),
+    ],
+)
+def test_the_checker_of_the_noise_of_an_average_names_mistakes(answer, passed, message):
+    feedback = check.noise_of_average(answer)
+    assert feedback.passed is passed and message in feedback.message
+
+
+def test_the_checker_of_fewer_clients_compares_intervals():
+    small, large, negative = estimate([0.03, 0.04]), estimate([0.50, 0.51]), estimate([-0.50, -0.51])
+    overlapping = estimate([0.04, 0.06])
+    assert "as you predicted" in check.fewer_clients(("larger", small, large)).message
+    assert "'larger', you predicted 'smaller'" in check.fewer_clients(("smaller", small, large)).message
+    assert "'the same', as you predicted" in check.fewer_clients(("the same", small, overlapping)).message
+    assert "'smaller', as you predicted" in check.fewer_clients(("smaller", large, small)).message
+    assert check.fewer_clients((..., small, ...)).passed is None
+    for answer, message in (
+        (("more", small, large), "predict one of"),
+        (("larger", negative, large), "subtract the private"),
+        (("larger", small, small), "the same: run"),
+        (("larger", small, 0.5), "mean and interval"),
+        (("larger", small, estimate([12.0, 13.0])), "shares"),
+    ):
+        feedback = check.fewer_clients(answer)
+        assert feedback.passed is False and message in feedback.message
+
+
+PRIVACY = ROOT / "chapters/federated/privacy.ipynb"
+
+
+def privacy_page(*needed):
+    """The page's own functions, without running its experiments."""
+    namespace = {"torch": torch, "math": math, "federated": federated}
+    for cell in pages.code_cells(pages.read(PRIVACY)):
+        wanted = [node for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef) and node.name in needed]
+        exec(compile(ast.Module(wanted, []), str(PRIVACY), "exec"), namespace)
+    assert set(needed) <= set(namespace)
+    return namespace
+
+
+def test_the_pages_attacks_read_what_they_should_and_nothing_else():
+    page = privacy_page("reconstruct", "repeated_ratios")
+    torch.manual_seed(0)
+    net = models.mlp(20, (50, 50), 3).double()
+    x, y = torch.rand(3, 20, dtype=torch.double), torch.tensor([0, 1, 2])
+    alone = [Split(x[i : i + 1], y[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(page["reconstruct"](federated.client_updates(net, alone, lr=0.1, epochs=4)), x)
+    x = torch.eye(3, dtype=torch.double)
+    db = torch.tensor([1.0, -2.0, 3.0, 1.0, 1.0, 0.5], dtype=torch.double)
+    ratios = torch.stack([x[0], x[1], x[0], (x[1] + x[2]) / 2, (x[0] + 2 * x[2]) / 3, x[1]])
+    found = page["repeated_ratios"](db[:, None] * ratios, db)
+    torch.testing.assert_close(found, x[:2])
+
+
+def test_the_pages_noise_has_the_deviation_that_the_account_assumes():
+    page = privacy_page("private")
+    updates = {"w": torch.zeros(50, 4000), "b": torch.zeros(50, 10)}
+    sent = page["private"](updates, None, sigma=3.0, norm=0.5, generator=torch.Generator().manual_seed(0))
+    total = sent["w"].sum(0)
+    assert total.std().item() == pytest.approx(1.5, rel=0.05) and total.mean().abs() < 5 * 1.5 / 4000**0.5

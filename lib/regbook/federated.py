@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from itertools import combinations
 from numbers import Integral
 
 import torch
@@ -358,3 +359,65 @@ def dissimilarity(model: nn.Module, clients: Sequence[Split]) -> float:
     share = torch.tensor([len(c.y) for c in clients], dtype=torch.double, device=gradients.device)
     share /= share.sum()
     return (share @ (gradients - share @ gradients).square().sum(1)).item()
+
+
+# --- privacy -------------------------------------------------------------------------------------------------------
+
+
+def clip(updates: Weights, norm: float) -> Weights:
+    """Each client's whole update, all its tensors together, scaled down to the L2 norm ``norm`` where it is longer.
+
+    ``updates`` M × … by name, as :func:`client_updates` returns them. Raises ``ValueError`` unless ``norm`` is positive.
+    """
+    if not norm > 0:
+        raise ValueError(f"norm={norm}; the longest update that may pass must be positive")
+    flat = torch.cat([u.reshape(len(u), -1) for u in updates.values()], dim=1)
+    shrink = (norm / flat.norm(dim=1)).clamp(max=1)  # an update of length zero gives infinity, and stays
+    return {name: u * shrink.view(-1, *[1] * (u.ndim - 1)) for name, u in updates.items()}
+
+
+def pairwise_masks(seeds: Sequence[Sequence[int]], size: int) -> Tensor:
+    """Masks that cancel (Bonawitz et al. 2017): K rows of ``size`` int32, each uniform, whose sum is 0 modulo 2³².
+
+    ``seeds[k][j] == seeds[j][k]`` is what clients k and j share; k adds what it generates, j subtracts it, for k < j.
+    """
+    if any(seeds[k][j] != seeds[j][k] for k in range(len(seeds)) for j in range(k)):
+        raise ValueError("seeds is not symmetric; two clients share one seed, so seeds[k][j] must equal seeds[j][k]")
+    masks = torch.zeros(len(seeds), size, dtype=torch.int32)
+    for k, j in combinations(range(len(seeds)), 2):
+        generator = torch.Generator().manual_seed(seeds[k][j])
+        drawn = torch.randint(-(2**31), 2**31, (size,), generator=generator).int()
+        masks[k] += drawn
+        masks[j] -= drawn
+    return masks
+
+
+def rdp_gaussian(sigma: float, alpha: float, q: float = 1.0) -> float:
+    """Rényi divergence of order ``alpha`` that one round may cause: noise of deviation ``sigma`` clipping norms on the sum.
+
+    Each client takes part with probability ``q``, independently (Poisson sampling; a fixed number of clients is another
+    mechanism). For q < 1 the order must be whole: Mironov, Talwar & Zhang 2019 (arXiv 1908.10530), section 3.3.
+    """
+    if not (sigma > 0 and 0 < q <= 1 and alpha > 1):
+        raise ValueError(f"sigma={sigma}, alpha={alpha}, q={q}; needed are sigma > 0, alpha > 1 and 0 < q <= 1")
+    if q == 1:
+        return alpha / (2 * sigma**2)
+    if alpha != int(alpha):
+        raise ValueError(f"alpha={alpha}; with q < 1 the order must be a whole number")
+    k = torch.arange(int(alpha) + 1, dtype=torch.double)
+    choose = math.lgamma(alpha + 1) - torch.lgamma(k + 1) - torch.lgamma(alpha - k + 1)
+    terms = choose + (alpha - k) * math.log1p(-q) + k * math.log(q) + k * (k - 1) / (2 * sigma**2)
+    return terms.logsumexp(0).item() / (alpha - 1)
+
+
+def epsilon(sigma: float, rounds: int, delta: float, q: float = 1.0) -> float:
+    """ε of (ε, ``delta``)-differential privacy after ``rounds`` of noise ``sigma``, for adding or removing one client.
+
+    The smallest over the orders α (fractions too where q = 1) of the bound of Canonne, Kamath & Steinke 2020
+    (arXiv 2004.00010, proposition 12). ``sigma`` and ``q`` as in :func:`rdp_gaussian`.
+    """
+    if not (0 < delta < 1 and rounds >= 1):
+        raise ValueError(f"delta={delta}, rounds={rounds}; needed are 0 < delta < 1 and at least one round")
+    orders = [*range(2, 257), *([1 + k / 20 for k in range(1, 20)] if q == 1 else [])]
+    bounds = [rounds * rdp_gaussian(sigma, a, q) + math.log1p(-1 / a) - math.log(delta * a) / (a - 1) for a in orders]
+    return max(0.0, min(bounds))

@@ -85,3 +85,94 @@ def dropped_with_term(answer) -> str:
     outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
     verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Whose model is the server's now?"
     return f"the gap went from {before} to {after}: {outcome!r}, {verdict}"
+
+
+import math
+
+import torch
+
+from regbook import federated
+from regbook.checks import checker, describe, expect, number, prediction_then_run
+
+# --- privacy -------------------------------------------------------------------------------------------------------
+
+
+@checker
+def noise_of_average(answer: object) -> str:
+    """1,000 clients, S = 0.5, σ = 8: the average of the updates carries noise of deviation σS/K = 0.004, to 1 %."""
+    value = number(answer)
+    mistakes = {
+        8 * 0.5: "that is the noise of the sum; the average divides by the number of clients.",
+        8 * 0.5 / 1000**0.5: "that is the share that each client adds. An average of K such shares is smaller by another √K.",
+        8 / 1000: "σ counts in clipping norms: multiply by S.",
+        (8 * 0.5 / 1000) ** 2: "that is the variance.",
+        8**2 * 0.5 / 1000: "σ is a deviation already; there is nothing to square.",
+    }
+    for wrong, why in mistakes.items():
+        expect(not math.isclose(value, wrong, rel_tol=0.01), why)
+    expect(
+        math.isclose(value, 0.004, rel_tol=0.01),
+        f"{value:.3g} is not it. What is the deviation of the sum, and of its K-th part?",
+    )
+    return "the sum carries σS = 4, and the average a thousandth of it."
+
+
+def _updates(seed: int) -> dict[str, torch.Tensor]:
+    """Four clients: long, short, zero, and long in one tensor only."""
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.tensor([3.0, 0.2, 0.0, 1.0])
+    weight = torch.randn(4, 3, 5, generator=generator) * length.view(4, 1, 1)
+    return {"weight": weight, "bias": 0.3 * torch.randn(4, 3, generator=generator) * length.view(4, 1)}
+
+
+@checker
+def clip_updates(clip) -> str:
+    """Each client's whole update, scaled down to the norm where it is longer; against ``regbook.federated.clip``."""
+    for seed, norm in ((0, 1.0), (1, 0.5), (2, 100.0)):
+        updates = _updates(seed)
+        before = {name: u.clone() for name, u in updates.items()}
+        new, place = clip(updates, norm), f"With norm {norm:g}:"
+        expect(all(torch.equal(u, before[n]) for n, u in updates.items()), f"{place} your function changed its input.")
+        right = isinstance(new, dict) and all(n in new and new[n].shape == u.shape for n, u in updates.items())
+        expect(right, f"{place} return a dictionary with the names and shapes of `updates`; {describe(new)} came.")
+        expect(all(u.isfinite().all() for u in new.values()), f"{place} an update of length zero became NaN: it must stay zero.")
+        wanted = federated.clip(before, norm)
+        if not all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in wanted.items()):
+            _name_the_mistake(place, before, new, norm)
+    return "three norms agree: long updates end at the norm, short ones stay, and directions are kept."
+
+
+def _name_the_mistake(place: str, before: dict, new: dict, norm: float) -> None:
+    def same(other: dict) -> bool:
+        return all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in other.items())
+
+    def shrunk(lengths: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        return u * (norm / lengths).clamp(max=1).view(-1, *[1] * (u.ndim - 1))
+
+    flat = torch.cat([u.flatten(1) for u in before.values()], dim=1)
+    lengths = flat.norm(dim=1)
+    expect(
+        not same({n: u.clamp(-norm, norm) for n, u in before.items()}), f"{place} you clipped single values; scale the update."
+    )
+    per_tensor = {n: shrunk(u.flatten(1).norm(dim=1), u) for n, u in before.items()}
+    expect(not same(per_tensor), f"{place} you clipped each tensor for itself; one norm, over all tensors of a client.")
+    together = {n: shrunk(flat.norm().expand(len(u)), u) for n, u in before.items()}
+    expect(not same(together), f"{place} you took one norm over all clients; each client has its own.")
+    expect(not same({n: shrunk(lengths**2, u) for n, u in before.items()}), f"{place} the root of the sum of squares is missing.")
+    ended = torch.cat([new[n].flatten(1) for n in before], dim=1).norm(dim=1)
+    expect(not (ended > lengths * 1.001).any(), f"{place} an update shorter than the norm grew; only shorten.")
+    expect(not (ended > norm * 1.001).any(), f"{place} an update is {ended.max():.3g} long after clipping.")
+    expect(False, f"{place} {describe(new)} is not the clipped update: multiply by min(1, S/‖u‖).")
+
+
+@checker
+def fewer_clients(answer) -> str:
+    """(prediction, accuracy that privacy costs with all clients, with a third of them), as Estimates of a difference."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "the same"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"accuracies are shares, so a cost lies between -1 and 1; {measured} came.")
+    expect(before.high > 0, f"your cost is negative ({before}): subtract the private from the plain accuracy.")
+    apart = before.high < after.low or after.high < before.low
+    outcome = ("larger" if after.mean > before.mean else "smaller") if apart else "the same"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is σS divided by?"
+    return f"the cost went from {before} to {after}: {outcome!r}, {verdict}"
