@@ -1,5 +1,6 @@
 import ast
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from regbook.checks import federated as check
 from regbook.claims import estimate
 from regbook.data import Split
 from regbook.press import pages
+
+COMMUNICATION = ROOT / "chapters" / "federated" / "communication.ipynb"
 
 
 def examples(n=60, features=6, classes=3, seed=0, dtype=torch.float32):
@@ -761,3 +764,249 @@ def test_the_pages_noise_has_the_deviation_that_the_account_assumes():
     sent = page["private"](updates, None, sigma=3.0, norm=0.5, generator=torch.Generator().manual_seed(0))
     total = sent["w"].sum(0)
     assert total.std().item() == pytest.approx(1.5, rel=0.05) and total.mean().abs() < 5 * 1.5 / 4000**0.5
+
+
+# --- compression ---------------------------------------------------------------------------------------------------
+
+
+def some_updates(clients=3, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"weight": (4, 5), "bias": (7,)}
+    return {name: torch.randn(clients, *shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
+
+
+def flatten(updates):
+    return torch.cat([u.flatten(1) for u in updates.values()], dim=1)
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.01, 1), (0.2, 6), (1 / 3, 9), (0.999, 27), (1.0, 27)])
+def test_top_k_keeps_the_largest_entries_of_each_client_over_all_tensors(share, k):
+    updates = some_updates()
+    before, kept = flatten(updates), flatten(federated.top_k(updates, share))
+    for row, sent in zip(before, kept, strict=True):
+        expected = torch.zeros_like(row)
+        where = row.abs().topk(k).indices
+        expected[where] = row[where]
+        assert torch.equal(sent, expected)
+    assert torch.equal(flatten(updates), before)
+
+
+def test_top_k_keeps_exactly_k_among_equals():
+    sent = federated.top_k({"a": torch.ones(2, 3, 3), "b": -torch.ones(2, 4)}, 0.4)
+    assert flatten(sent).ne(0).sum(1).tolist() == [6, 6]  # ⌈0.4 · 13⌉
+    assert sent["a"].shape == (2, 3, 3)
+    assert federated.top_k({"a": torch.ones(1, 25)}, 0.28)["a"].sum() == 7  # 0.28 · 25 = 7.000000000000001
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1])
+def test_a_share_outside_zero_to_one_is_refused(share):
+    with pytest.raises(ValueError, match="share="):
+        federated.top_k(some_updates(), share)
+    with pytest.raises(ValueError, match="share="):
+        federated.update_bytes(nn.Linear(3, 2), share=share)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_quantization_goes_to_neighbouring_levels_and_is_unbiased(bits):
+    row, repeats = torch.tensor([0.7, -0.31, 0.013, 0.0, -1.3]), 20_000
+    levels = 2 ** (bits - 1) - 1
+    drawn = federated.quantize({"u": row.repeat(repeats, 1)}, bits, torch.Generator().manual_seed(1))["u"]
+    position = row / 1.3 * levels
+    below, chance = position.floor(), position - position.floor()
+    steps = drawn * levels / 1.3
+    torch.testing.assert_close(steps, steps.round(), atol=1e-4, rtol=0)
+    assert (steps > below - 0.01).all() and (steps < below + 1.01).all()
+    spread = (chance * (1 - chance) / repeats).sqrt()  # of the mean, in levels: a coin with this chance
+    assert ((steps.mean(0) - position).abs() <= 5 * spread + 1e-5).all()
+    torch.testing.assert_close(drawn[:, 4], torch.full((repeats,), -1.3))
+    assert not drawn[:, 3].any()
+
+
+def test_quantization_scales_each_client_and_tensor_alone():
+    updates = {"a": torch.tensor([[1.0, -1.0], [4.0, 4.0], [0.0, 0.0]]), "b": torch.full((3, 1, 2), -8.0)}
+    drawn = federated.quantize(updates, 2, torch.Generator().manual_seed(0))
+    assert all(torch.equal(drawn[name], u) for name, u in updates.items())  # every entry is a level, and zero stays zero
+
+
+def test_eight_bits_of_the_largest_entry_never_exceed_it():
+    drawn = federated.quantize({"u": torch.full((1, 200_000), 0.1)}, 8, torch.Generator().manual_seed(0))["u"]
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 0.1))
+
+
+def test_one_bit_is_the_sign_times_the_mean_magnitude():
+    updates = {"a": torch.tensor([[[1.0, -2.0], [3.0, 0.0]]]), "b": torch.tensor([[-4.0]])}
+    sent = federated.quantize(updates, 1)
+    assert sent["a"].tolist() == [[[1.5, -1.5], [1.5, 1.5]]] and sent["b"].tolist() == [[-4.0]]
+
+
+@pytest.mark.parametrize("bits", [0, 17, 2.5])
+def test_quantization_wants_a_whole_number_of_bits(bits):
+    with pytest.raises(ValueError, match="bits="):
+        federated.quantize(some_updates(), bits)
+
+
+@pytest.mark.parametrize(
+    "compress", [lambda u: federated.top_k(u, 0.1), lambda u: federated.quantize(u, 1), lambda u: federated.quantize(u, 3)]
+)
+def test_with_error_feedback_what_was_sent_and_the_residual_add_up_to_the_updates(compress):
+    feedback, sent, asked = federated.ErrorFeedback(compress), torch.zeros(4, 27).double(), torch.zeros(4, 27).double()
+    for number, chosen in enumerate([[0, 1, 2, 3], [2, 0], [3, 2, 1], [1], [0, 3]]):
+        updates = some_updates(len(chosen), torch.float64, seed=number)
+        before = flatten(updates)
+        waiting = {k: {name: e.clone() for name, e in mine.items()} for k, mine in feedback.residuals.items() if k not in chosen}
+        now = feedback(updates, chosen)
+        assert torch.equal(flatten(updates), before)
+        for k, mine in waiting.items():
+            assert all(torch.equal(feedback.residuals[k][name], e) for name, e in mine.items())
+        sent[chosen] += flatten(now)
+        asked[chosen] += before
+    left = torch.stack([torch.cat([e.flatten() for e in feedback.residuals[k].values()]) for k in range(4)])
+    torch.testing.assert_close(sent + left, asked)
+    assert left.abs().amax(1).gt(0.1).all()  # there was something to remember
+
+
+def test_error_feedback_compresses_the_sum_and_not_the_update():
+    feedback = federated.ErrorFeedback(lambda u: federated.top_k(u, 0.5))
+    small = {"x": torch.tensor([[3.0, 2.0]])}
+    assert [feedback(small, [7])["x"].tolist() for _ in range(3)] == [[[3, 0]], [[0, 4]], [[6, 0]]]
+    assert feedback.residuals[7]["x"].tolist() == [0, 2]
+
+
+def test_an_update_that_is_not_finite_does_not_spoil_the_memory():
+    feedback = federated.ErrorFeedback(lambda u: federated.top_k(u, 0.5))
+    feedback({"x": torch.tensor([[3.0, 2.0]])}, [7])
+    broken = feedback({"x": torch.tensor([[math.nan, 1.0], [1.0, 5.0]])}, [7, 8])
+    assert not broken["x"][0].isfinite().all() and broken["x"][1].tolist() == [0, 5]
+    assert feedback.residuals[7]["x"].tolist() == [0, 2] and feedback.residuals[8]["x"].tolist() == [1, 0]
+
+
+def test_a_round_with_error_feedback_and_nothing_compressed_is_a_plain_round():
+    clients, plain, fed_back = some_clients(), network(), network()
+    for net, change in ((plain, None), (fed_back, federated.ErrorFeedback(lambda u: u))):
+        generator = torch.Generator().manual_seed(5)
+        for _ in range(3):
+            federated.server_round(net, clients, fraction=0.5, lr=0.1, batch_size=5, generator=generator, change=change)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), fed_back.parameters(), strict=True))
+
+
+def test_bytes_by_hand():
+    net = nn.Linear(100, 3)  # 300 weights and 3 biases
+    assert federated.update_bytes(net) == 4 * 303
+    assert federated.update_bytes(net, bits=8) == 303 + 2 * 4
+    assert federated.update_bytes(net, bits=1) == 38 + 1 + 2 * 4  # 300 bits are 38 bytes, 3 bits are one
+    assert federated.update_bytes(net, share=0.01) == 4 * (4 + 4)  # ⌈3.03⌉ values, each with its index
+    with pytest.raises(ValueError, match="one of the two"):
+        federated.update_bytes(net, share=0.1, bits=8)
+    with pytest.raises(ValueError, match="bits=0"):
+        federated.update_bytes(net, bits=0)
+
+
+# --- exercises of federated/communication ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (398 * 32 / 39_760, "the values alone"),
+        (0.64, "index of 32 bits"),
+        (48, "among all weights"),
+        (0.47, "fifteen bits"),
+        (0.06, "bytes"),
+        (1.0, "not it"),
+        ("many", "finite number"),
+    ],
+)
+def test_bits_a_weight(answer, words):
+    feedback = check.bits_a_weight(answer)
+    assert feedback.passed is False and words in feedback.message
+    assert check.bits_a_weight(...).passed is None
+    assert check.bits_a_weight(0.4805).passed
+
+
+def one_step(sent, left):
+    """A student's feedback_step from two expressions in u, e and compress."""
+    return lambda u, e, compress: (sent(u, e, compress), left(u, e, compress))
+
+
+def right(u, e, compress):
+    return compress(u + e)
+
+
+def feedback_in_place(u, e, compress):
+    e += u
+    sent = compress(e)
+    e -= sent
+    return sent, e
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (one_step(lambda u, e, c: c(u), lambda u, e, c: u - c(u)), "the update alone was compressed"),
+        (one_step(lambda u, e, c: c(u) + e, lambda u, e, c: u - c(u)), "after compression"),
+        (one_step(lambda u, e, c: c(u - e), lambda u, e, c: u - e - c(u - e)), "was subtracted"),
+        (one_step(lambda u, e, c: u + e - c(u + e), right), "stands where the message should"),
+        (one_step(lambda u, e, c: u + e, lambda u, e, c: 0 * u), "nothing was compressed"),
+        (one_step(lambda u, e, c: 2 * c(u + e), lambda u, e, c: e), "what is sent is not"),
+        (one_step(right, lambda u, e, c: e), "stays as it was"),
+        (one_step(right, lambda u, e, c: u - c(u + e)), "(u + e) − C(u + e)"),
+        (one_step(right, lambda u, e, c: u - c(u)), "u − C(u)"),
+        (one_step(right, lambda u, e, c: u + e), "although a part of it was sent"),
+        (one_step(right, lambda u, e, c: c(u + e) - u - e), "wrong sign"),
+        (one_step(right, lambda u, e, c: u + 2 * e - c(u + e)), "counted twice"),
+        (one_step(right, lambda u, e, c: 0 * u), "the residual is not"),
+        (one_step(right, lambda u, e, c: u + e - c(u + e)), "compress twice"),
+        (feedback_in_place, "changed its input"),
+        (right, "two tensors"),
+        (lambda u, e, compress: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_feedback_step_names_the_mistake(answer, words):
+    feedback = check.feedback_step(answer)
+    assert feedback.passed is False and words in feedback.message, feedback
+
+
+def test_feedback_step_accepts_the_pages_solution_and_knows_its_stub():
+    tagged = {tag: {} for tag in ("stub", "solution")}
+    for cell in pages.read(COMMUNICATION)["cells"]:
+        source = "".join(cell["source"]).partition("\ncheck.")[0]
+        for tag in set(tagged) & set(cell["metadata"].get("tags", [])):
+            if "def feedback_step" in source:
+                exec(source, tagged[tag])
+    assert check.feedback_step(tagged["solution"]["feedback_step"]).passed
+    assert check.feedback_step(tagged["stub"]["feedback_step"]).passed is None
+
+
+def test_the_pages_memory_is_the_packages():
+    page = {"torch": torch}
+    for cell in pages.code_cells(pages.read(COMMUNICATION)):
+        if "def with_memory" in cell:
+            exec(cell.partition("\ntop_half")[0], page)
+    compress = partial(federated.top_k, share=0.2)
+    ours, package = page["with_memory"](compress), federated.ErrorFeedback(compress)
+    for number, clients in enumerate([[0, 2], [1], [2, 1, 0]]):
+        a, b = (change(some_updates(len(clients), seed=number), clients) for change in (ours, package))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_memory_for_two_bits():
+    one, worse, better, unclear = (
+        estimate(values) for values in ([-0.91, -0.9, -0.89], [0.08, 0.09, 0.1], [-0.1, -0.09, -0.08], [-0.1, 0.1, 0.01])
+    )
+    for prediction, two, words in (
+        ("hurts", worse, "as you predicted"),
+        ("helps", worse, "you predicted 'helps'"),
+        ("helps", better, "as you predicted"),
+        ("no difference", unclear, "as you predicted"),
+    ):
+        feedback = check.memory_for_two_bits((prediction, one, two))
+        assert feedback.passed and words in feedback.message
+    for answer, words in (
+        (("worse", one, worse), "predict one of"),
+        (("hurts", estimate([0.9, 1.0]), worse), "without error feedback from"),
+        (("hurts", one, 0.08), "mean and interval"),
+        (("hurts", one, one), "the same"),
+    ):
+        feedback = check.memory_for_two_bits(answer)
+        assert feedback.passed is False and words in feedback.message
+    assert check.memory_for_two_bits((..., one, ...)).passed is None
