@@ -1,6 +1,7 @@
 import ast
 import math
 from functools import partial
+from copy import deepcopy
 
 import pytest
 import torch
@@ -1010,3 +1011,106 @@ def test_memory_for_two_bits():
         feedback = check.memory_for_two_bits(answer)
         assert feedback.passed is False and words in feedback.message
     assert check.memory_for_two_bits((..., one, ...)).passed is None
+
+
+# --- the page on federated averaging -------------------------------------------------------------------------------
+
+AVERAGING = ROOT / "chapters/federated/federated-averaging.ipynb"
+
+
+def averaging(*needed: str) -> dict:
+    """The page's own functions, without running its experiments."""
+    namespace = {"torch": torch, "F": F, "deepcopy": deepcopy, "K": 4, "factors": (1,), "PARTITIONS": {}}
+    for cell in pages.code_cells(pages.read(AVERAGING)):
+        if any(f"def {name}(" in cell for name in needed):
+            exec(cell, namespace)
+    return namespace
+
+
+def test_the_pages_round_equals_the_package_and_samples():
+    page = averaging("client_update", "server_round")
+    ours, theirs, clients = network(torch.float64), network(torch.float64), some_clients(dtype=torch.float64)
+    for _ in range(3):
+        page["server_round"](ours, clients, lr=0.2, epochs=3)
+        federated.server_round(theirs, clients, fraction=1.0, lr=0.2, epochs=3)
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name])
+    before = copy_of(ours.state_dict())
+    page["server_round"](ours, clients, fraction=0.25, lr=0.2)  # one client: the round is its update
+    alone = [federated.client_updates(theirs, [client], lr=0.2) for client in clients]
+    moved = {name: value - before[name] for name, value in ours.state_dict().items()}
+    assert sum(all(torch.allclose(moved[n], sent[n][0]) for n in moved) for sent in alone) == 1
+
+
+def test_the_pages_agreement_is_one_for_equal_and_one_in_m_for_orthogonal_updates():
+    agreement = averaging("agreement")["agreement"]
+    assert agreement({"w": torch.ones(4, 3, 2), "b": torch.ones(4, 5)}) == pytest.approx(1)
+    assert agreement({"w": torch.eye(4).view(4, 2, 2)}) == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(31.3, "five passes"), (0.1597, "other way round"), (0.1043, "counted steps"), (156.5, "divide by 5"), (7.0, "not it")],
+)
+def test_times_as_many(answer, words):
+    assert check.times_as_many(6.26).passed
+    feedback = check.times_as_many(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def right_shards(y, clients, generator):
+    shards = y.argsort().view(2 * clients, -1)
+    return list(shards[torch.randperm(2 * clients, generator=generator)].view(clients, -1))
+
+
+def shuffled_clients(y, clients, generator):  # neighbours stay together
+    return list(y.argsort().view(clients, -1)[torch.randperm(clients, generator=generator)])
+
+
+def with_replacement(y, clients, generator):
+    shards = y.argsort().view(2 * clients, -1)
+    return list(shards[torch.randint(2 * clients, (2 * clients,), generator=generator)].view(clients, -1))
+
+
+def unsorted(y, clients, generator):
+    return list(torch.randperm(len(y), generator=generator).view(clients, -1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (shuffled_clients, "neighbouring shards"),
+        (with_replacement, "without replacement"),
+        (unsorted, "sort by label"),
+        (lambda y, clients, generator: [y[part] for part in right_shards(y, clients, generator)], "these are labels"),
+        (lambda y, clients, generator: right_shards(y, clients, torch.Generator().manual_seed(0)), "does not depend"),
+        (lambda y, clients, generator: right_shards(y, clients, None), "with the same generator differ"),
+        (lambda y, clients, generator: [part[:-1] for part in right_shards(y, clients, generator)], "all of them should"),
+        (lambda y, clients, generator: right_shards(y, clients, generator)[:-1], "one a client"),
+        (lambda y, clients, generator: right_shards(y, clients // 5, generator), "one a client"),
+        (lambda y, clients, generator: right_shards(y.sort().values, clients, generator), "sort by label"),
+        (lambda y, clients, generator: right_shards(y.copy_(y.sort().values), clients, generator), "changed its input"),
+    ],
+)
+def test_two_shards(wrong, words):
+    assert check.two_shards(right_shards).passed
+    assert check.two_shards(lambda *_: ...).passed is None
+    feedback = check.two_shards(wrong)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_longer_walks():
+    before, after, none = estimate([2.0, 2.2, 1.9]), estimate([1.3, 1.25, 1.35]), estimate([1.0, 1.3, 0.8])
+    assert check.longer_walks(("smaller", before, after)).message.endswith("as you predicted.")
+    assert "'gone'" in check.longer_walks(("smaller", before, none)).message
+    assert "you predicted 'larger'" in check.longer_walks(("larger", before, after)).message
+    assert check.longer_walks((..., before, ...)).passed is None
+    for answer, words in (
+        (("much", before, after), "predict one of"),
+        (("smaller", before, before), "the same"),
+        (("smaller", estimate([0.5, 0.45, 0.48]), after), "divide the rounds before"),
+        (("smaller", before, estimate([-1.0, -2.0])), "positive"),
+        (("smaller", before, 1.2), "interval"),
+    ):
+        feedback = check.longer_walks(answer)
+        assert feedback.passed is False and words in feedback.message
