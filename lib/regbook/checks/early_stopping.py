@@ -95,3 +95,57 @@ def clean_labels(answer) -> str:
     outcome = "gone" if clean.low <= 0 else "larger" if clean.mean > noisy.mean else "smaller"
     verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What was there to unlearn?"
     return f"the gain went from {noisy} to {clean}: {outcome!r}, {verdict}"
+
+
+@checker
+def coin(answer: object) -> str:
+    """The entropy of 6 heads in 10, in nats: 0.6730, to three digits."""
+    value = number(answer)
+    mistakes = {
+        0.325: "that is ε, the loss on the subtrain set at q = 0.9; asked for is the smallest loss on the validation set.",
+        0.971: "that is in bits; the loss is the natural logarithm.",
+        0.727: "that is the loss at q = 0.75, where training on all throws goes; another q is better for the validation set.",
+        0.984: "that is the validation loss at q = 0.9; let q move.",
+        0.6: "that is the best q; asked for is the loss there.",
+        0.511: "that is −ln 0.6; four of ten throws are tails and cost −ln 0.4.",
+        6.73: "that is the sum over ten throws; the loss is their mean.",
+    }
+    for mistaken, why in mistakes.items():
+        expect(not math.isclose(value, mistaken, abs_tol=2e-3), why)
+    expect(math.isclose(value, 0.673, abs_tol=2e-3), f"{value:.4g} is not it. Set the derivative with respect to q to zero.")
+    return "the entropy of the validation labels, 0.673, is twice as large as ε = 0.325: the loop would not end."
+
+
+@checker
+def as_long(answer) -> str:
+    """round(i · ⌈(n + v) / B⌉ / ⌈n / B⌉), for sets that fill their batches and sets that do not."""
+    for i, n, v, size in ((170, 300, 300, 30), (100, 300, 300, 32), (50, 90, 10, 64), (70, 100, 400, 32), (25, 1000, 10, 64)):
+        value, before, after = answer(i, n, v, size), -(-n // size), -(-(n + v) // size)
+        place = f"For i = {i}, {n} and {v} examples, batches of {size}:"
+        right = round(i * after / before)
+        expect(isinstance(value, int), f"{place} a whole number of steps is needed; {describe(value)} came.")
+        mistakes = {
+            "those are the steps for the same number of steps; the larger set needs more for as many passes.": i,
+            "count batches, not examples: the last one of a pass may be short, and it is a step too.": round(i * (n + v) / n),
+            "the second set is subtrain and validation together.": round(i * math.ceil(v / size) / before),
+            "the ratio is upside down: the larger set needs more steps.": round(i * before / after),
+            "short batches are steps too: round the batches of a pass up.": round(i * ((n + v) // size) / max(n // size, 1)),
+            "add the examples first, then count batches; two short batches become one.": round(
+                i * (before + math.ceil(v / size)) / before
+            ),
+            "round to the nearest whole number, and only at the end.": i * after // before,
+        }
+        for why, mistaken in mistakes.items():
+            expect(value == right or value != mistaken, f"{place} {why}")
+        expect(value == right, f"{place} {right} steps make as many passes; yours are {value}.")
+    return "five cases agree, with full and with short batches."
+
+
+@checker
+def hold_out_less(answer) -> str:
+    """(prediction, gain in loss of 7.2 with half held out, with a tenth), as Estimates of stopping alone minus 7.2."""
+    prediction, half, tenth = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    expect(half.high > 0, f"with half held out your gain is negative ({half}): subtract 7.2's loss from that of stopping alone.")
+    outcome = "gone" if tenth.low <= 0 else "larger" if tenth.mean > half.mean else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How many examples come back?"
+    return f"the gain went from {half} to {tenth}: {outcome!r}, {verdict}"
