@@ -116,27 +116,41 @@ def coin(answer: object) -> str:
     return "the entropy of the validation labels, 0.673, is twice as large as ε = 0.325: the loop would not end."
 
 
+LENGTHS = ((170, 300, 300, 30), (100, 300, 300, 32), (50, 90, 10, 64), (45, 100, 100, 30), (70, 100, 400, 32))
+
+
+def _batches(n: int, size: int) -> int:
+    return -(-n // size)
+
+
+AS_LONG = {  # the first is right, the others are the usual mistakes
+    "": lambda i, n, v, b: round(i * _batches(n + v, b) / _batches(n, b)),
+    "those are as many steps; the larger set needs more for as many passes.": lambda i, n, v, b: i,
+    "count batches, not examples: the last one of a pass may be short, and it is a step too.": lambda i, n, v, b: round(
+        i * (n + v) / n
+    ),
+    "the second set is subtrain and validation together.": lambda i, n, v, b: round(i * _batches(v, b) / _batches(n, b)),
+    "the ratio is upside down: the larger set needs more steps.": lambda i, n, v, b: round(
+        i * _batches(n, b) / _batches(n + v, b)
+    ),
+    "short batches are steps too: round the batches of a pass up.": lambda i, n, v, b: round(i * ((n + v) // b) / (n // b)),
+    "add the examples first, then count batches; two short batches become one.": lambda i, n, v, b: round(
+        i * (_batches(n, b) + _batches(v, b)) / _batches(n, b)
+    ),
+    "round to the nearest whole number, and only at the end.": lambda i, n, v, b: i * _batches(n + v, b) // _batches(n, b),
+}
+
+
 @checker
 def as_long(answer) -> str:
     """round(i · ⌈(n + v) / B⌉ / ⌈n / B⌉), for sets that fill their batches and sets that do not."""
-    for i, n, v, size in ((170, 300, 300, 30), (100, 300, 300, 32), (50, 90, 10, 64), (70, 100, 400, 32), (25, 1000, 10, 64)):
-        value, before, after = answer(i, n, v, size), -(-n // size), -(-(n + v) // size)
-        place = f"For i = {i}, {n} and {v} examples, batches of {size}:"
-        right = round(i * after / before)
+    values = [answer(*case) for case in LENGTHS]
+    for value, (i, n, v, size) in zip(values, LENGTHS, strict=True):
+        place, right = f"For i = {i}, {n} and {v} examples, batches of {size}:", AS_LONG[""](i, n, v, size)
         expect(isinstance(value, int), f"{place} a whole number of steps is needed; {describe(value)} came.")
-        mistakes = {
-            "those are the steps for the same number of steps; the larger set needs more for as many passes.": i,
-            "count batches, not examples: the last one of a pass may be short, and it is a step too.": round(i * (n + v) / n),
-            "the second set is subtrain and validation together.": round(i * math.ceil(v / size) / before),
-            "the ratio is upside down: the larger set needs more steps.": round(i * before / after),
-            "short batches are steps too: round the batches of a pass up.": round(i * ((n + v) // size) / max(n // size, 1)),
-            "add the examples first, then count batches; two short batches become one.": round(
-                i * (before + math.ceil(v / size)) / before
-            ),
-            "round to the nearest whole number, and only at the end.": i * after // before,
-        }
-        for why, mistaken in mistakes.items():
-            expect(value == right or value != mistaken, f"{place} {why}")
+        for why, formula in AS_LONG.items():
+            same = values == [formula(*case) for case in LENGTHS]
+            expect(value == right or not same, f"{place} {why}")
         expect(value == right, f"{place} {right} steps make as many passes; yours are {value}.")
     return "five cases agree, with full and with short batches."
 
