@@ -1,7 +1,7 @@
 import ast
 import math
-from functools import partial
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -539,7 +539,7 @@ def lengths(updates):
     return torch.cat([u.flatten(1) for u in updates.values()], dim=1).norm(dim=1)
 
 
-def some_updates():
+def unequal_updates():
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([5.0, 0.01, 0.0, 1.0])
     shapes = {"weight": (4, 3, 6), "bias": (4, 3), "scalar": (4,)}
@@ -551,7 +551,7 @@ def test_clipping_shortens_whole_updates_and_only_the_long_ones():
     clipped = federated.clip(updates, 1.0)
     torch.testing.assert_close(clipped["w"], torch.tensor([[0.6, 0.0], [0.3, 0.0]]))
     torch.testing.assert_close(clipped["b"], torch.tensor([[0.8], [0.4]]))
-    mixed = some_updates()
+    mixed = unequal_updates()
     before = copy_of(mixed)
     after = federated.clip(mixed, 0.5)
     assert all(torch.equal(u, before[n]) for n, u in mixed.items())
@@ -571,7 +571,7 @@ def test_an_update_that_is_not_finite_stays_so_and_the_server_refuses_it():
 @pytest.mark.parametrize("norm", [0, -1.0, math.nan])
 def test_a_norm_that_is_not_positive_is_refused(norm):
     with pytest.raises(ValueError, match="norm="):
-        federated.clip(some_updates(), norm)
+        federated.clip(unequal_updates(), norm)
 
 
 def shared_seeds(clients):

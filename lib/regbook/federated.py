@@ -309,6 +309,94 @@ def _refuse_labels(model: nn.Module, clients: Sequence[Split]) -> None:
         raise ValueError(f"labels from {min(ends)} to {max(ends)}; the model tells {classes} classes apart, so 0..{classes - 1}")
 
 
+# --- compression ---------------------------------------------------------------------------------------------------
+
+
+def top_k(updates: Weights, share: float) -> Weights:
+    """Of each client's d entries, all tensors together, the k = ⌈``share`` · d⌉ of largest magnitude; the others are zero.
+
+    Exactly k also among equals (Aji & Heafield 2017; Stich et al. 2018). ``updates``: M × shape by name.
+    """
+    flat = torch.cat([u.flatten(1) for u in updates.values()], dim=1)
+    kept = flat.abs().topk(_kept(share, flat.shape[1]), dim=1, sorted=False).indices
+    parts = torch.zeros_like(flat).scatter_(1, kept, flat.gather(1, kept)).split([u[0].numel() for u in updates.values()], dim=1)
+    return {name: part.reshape(u.shape) for part, (name, u) in zip(parts, updates.items(), strict=True)}
+
+
+def quantize(updates: Weights, bits: int, generator: torch.Generator | None = None) -> Weights:
+    """Each entry in ``bits`` bits, and one 32-bit scale a client and tensor; values as the server decodes them.
+
+    From 2 bits on, unbiased: an entry goes to one of the two nearest of the 2^``bits`` − 1 levels between ± the tensor's
+    largest magnitude, at random (QSGD, Alistarh et al. 2017, with the largest magnitude for the norm). One bit is biased: the
+    sign, zero counting as positive, times the tensor's mean magnitude (Karimireddy et al. 2019). ``generator``: on the CPU.
+    """
+    _refuse_bits(bits, 16)
+
+    def rounded(u: Tensor) -> Tensor:
+        flat = u.flatten(1)
+        if bits == 1:
+            scale = flat.abs().mean(1, keepdim=True)
+            return torch.where(flat < 0, -scale, scale).view(u.shape)
+        levels, largest = 2 ** (bits - 1) - 1, flat.abs().amax(1, keepdim=True)
+        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+        noise = torch.rand(flat.shape, generator=generator).to(flat)
+        # the sum's floor is the upper level with the fraction as its chance
+        return (((flat / largest * levels + noise).floor().clamp(max=levels) / levels) * largest).view(u.shape)
+
+    return {name: rounded(u) for name, u in updates.items()}
+
+
+class ErrorFeedback:
+    """Compression with memory, for ``server_round(change=ErrorFeedback(compress))``.
+
+    A client adds to its update what it has not yet sent, e ← (u + e) − C(u + e), and sends C(u + e) (Seide et al. 2014;
+    Karimireddy et al. 2019). ``compress`` takes and returns stacked updates; ``residuals`` holds e by client and name.
+    The e of a client that is not sampled waits. An update that is not finite passes as it is, and leaves e alone.
+    """
+
+    def __init__(self, compress: Callable[[Weights], Weights]):
+        self.compress, self.residuals = compress, {}
+
+    def __call__(self, updates: Weights, clients: Sequence[int]) -> Weights:
+        wanted = {name: u.clone() for name, u in updates.items()}
+        for row, client in enumerate(clients):
+            for name, residual in self.residuals.get(client, {}).items():
+                wanted[name][row] += residual
+        sent = self.compress(wanted)
+        left = {name: wanted[name] - sent[name] for name in wanted}
+        for row, client in enumerate(clients):
+            mine = {name: e[row] for name, e in left.items()}
+            if all(e.isfinite().all() for e in mine.values()):
+                self.residuals[client] = mine
+        return sent
+
+
+def update_bytes(model: nn.Module, *, share: float | None = None, bits: int = 32) -> int:
+    """Bytes of one update of ``model``'s parameters, as one client sends it.
+
+    Dense in 32-bit floats; with ``bits`` below 32 packed, plus a 32-bit scale a tensor; with ``share``, ⌈share · d⌉ values
+    of 32 bits, each with its index in 32 bits. The server's model, which travels down, is dense.
+    """
+    sizes = [p.numel() for p in model.parameters()]
+    if share is not None:
+        if bits != 32:
+            raise ValueError(f"share={share}, bits={bits}; give one of the two: the values of a sparse update have 32 bits")
+        return 8 * _kept(share, sum(sizes))
+    _refuse_bits(bits, 32)
+    return sum(math.ceil(bits * size / 8) for size in sizes) + (4 * len(sizes) if bits < 32 else 0)
+
+
+def _kept(share: float, entries: int) -> int:
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}; the share of the entries that is sent lies in (0, 1]")
+    return math.ceil(share * entries - 1e-9)  # 0.28 · 25 is a little over 7 in floating point
+
+
+def _refuse_bits(bits: int, most: int) -> None:
+    if not (isinstance(bits, Integral) and 1 <= bits <= most):
+        raise ValueError(f"bits={bits!r}; give a whole number from 1 (signs) to {most}")
+
+
 # --- data that differ from device to device ------------------------------------------------------------------------
 
 
@@ -421,92 +509,3 @@ def epsilon(sigma: float, rounds: int, delta: float, q: float = 1.0) -> float:
     orders = [*range(2, 257), *([1 + k / 20 for k in range(1, 20)] if q == 1 else [])]
     bounds = [rounds * rdp_gaussian(sigma, a, q) + math.log1p(-1 / a) - math.log(delta * a) / (a - 1) for a in orders]
     return max(0.0, min(bounds))
-
-
-# --- compression ---------------------------------------------------------------------------------------------------
-
-
-def top_k(updates: Weights, share: float) -> Weights:
-    """Of each client's d entries, all tensors together, the k = ⌈``share`` · d⌉ of largest magnitude; the others are zero.
-
-    Exactly k also among equals (Aji & Heafield 2017; Stich et al. 2018). ``updates``: M × shape by name.
-    """
-    flat = torch.cat([u.flatten(1) for u in updates.values()], dim=1)
-    kept = flat.abs().topk(_kept(share, flat.shape[1]), dim=1, sorted=False).indices
-    parts = torch.zeros_like(flat).scatter_(1, kept, flat.gather(1, kept)).split([u[0].numel() for u in updates.values()], dim=1)
-    return {name: part.reshape(u.shape) for part, (name, u) in zip(parts, updates.items(), strict=True)}
-
-
-def quantize(updates: Weights, bits: int, generator: torch.Generator | None = None) -> Weights:
-    """Each entry in ``bits`` bits, and one 32-bit scale a client and tensor; values as the server decodes them.
-
-    From 2 bits on, unbiased: an entry goes to one of the two nearest of the 2^``bits`` − 1 levels between ± the tensor's
-    largest magnitude, at random (QSGD, Alistarh et al. 2017, with the largest magnitude for the norm). One bit is biased: the
-    sign, zero counting as positive, times the tensor's mean magnitude (Karimireddy et al. 2019). ``generator``: on the CPU.
-    """
-    _refuse_bits(bits, 16)
-
-    def rounded(u: Tensor) -> Tensor:
-        flat = u.flatten(1)
-        if bits == 1:
-            scale = flat.abs().mean(1, keepdim=True)
-            return torch.where(flat < 0, -scale, scale).view(u.shape)
-        levels, largest = 2 ** (bits - 1) - 1, flat.abs().amax(1, keepdim=True)
-        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-        noise = torch.rand(flat.shape, generator=generator).to(
-            flat
-        )  # the sum's floor is the next level with its fraction's chance
-        return (((flat / largest * levels + noise).floor().clamp(max=levels) / levels) * largest).view(u.shape)
-
-    return {name: rounded(u) for name, u in updates.items()}
-
-
-class ErrorFeedback:
-    """Compression with memory, for ``server_round(change=ErrorFeedback(compress))``.
-
-    A client adds to its update what it has not yet sent, e ← (u + e) − C(u + e), and sends C(u + e) (Seide et al. 2014;
-    Karimireddy et al. 2019). ``compress`` takes and returns stacked updates; ``residuals`` holds e by client and name.
-    The e of a client that is not sampled waits. An update that is not finite passes as it is, and leaves e alone.
-    """
-
-    def __init__(self, compress: Callable[[Weights], Weights]):
-        self.compress, self.residuals = compress, {}
-
-    def __call__(self, updates: Weights, clients: Sequence[int]) -> Weights:
-        wanted = {name: u.clone() for name, u in updates.items()}
-        for row, client in enumerate(clients):
-            for name, residual in self.residuals.get(client, {}).items():
-                wanted[name][row] += residual
-        sent = self.compress(wanted)
-        left = {name: wanted[name] - sent[name] for name in wanted}
-        for row, client in enumerate(clients):
-            mine = {name: e[row] for name, e in left.items()}
-            if all(e.isfinite().all() for e in mine.values()):
-                self.residuals[client] = mine
-        return sent
-
-
-def update_bytes(model: nn.Module, *, share: float | None = None, bits: int = 32) -> int:
-    """Bytes of one update of ``model``'s parameters, as one client sends it.
-
-    Dense in 32-bit floats; with ``bits`` below 32 packed, plus a 32-bit scale a tensor; with ``share``, ⌈share · d⌉ values
-    of 32 bits, each with its index in 32 bits. The server's model, which travels down, is dense.
-    """
-    sizes = [p.numel() for p in model.parameters()]
-    if share is not None:
-        if bits != 32:
-            raise ValueError(f"share={share}, bits={bits}; give one of the two: the values of a sparse update have 32 bits")
-        return 8 * _kept(share, sum(sizes))
-    _refuse_bits(bits, 32)
-    return sum(math.ceil(bits * size / 8) for size in sizes) + (4 * len(sizes) if bits < 32 else 0)
-
-
-def _kept(share: float, entries: int) -> int:
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share}; the share of the entries that is sent lies in (0, 1]")
-    return math.ceil(share * entries - 1e-9)  # 0.28 · 25 is a little over 7 in floating point
-
-
-def _refuse_bits(bits: int, most: int) -> None:
-    if not (isinstance(bits, Integral) and 1 <= bits <= most):
-        raise ValueError(f"bits={bits!r}; give a whole number from 1 (signs) to {most}")

@@ -4,185 +4,84 @@ import math
 
 import torch
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run
-
-# --- heterogeneity -------------------------------------------------------------------------------------------------
-
-
-@checker
-def proximal_minimum(answer: object) -> str:
-    """argmin of 2/2·(w − 4)² + 3/2·(w + 1)²: 1."""
-    value = number(answer)
-    mistakes = {
-        4: "that is the device's own minimum, with μ = 0; the proximal term pulls it toward w_t.",
-        -1: "that is w_t, where the device starts; its own loss pulls it away.",
-        5: "that is a·c + μ·w_t; divide by a + μ.",
-        1.6: "the term is centred on w_t = -1; you centred it on 0.",
-        13 / 7: "the gradient of μ/2·(w − w_t)² is μ·(w − w_t): the half is gone.",
-        2: "a belongs to c and μ to w_t; you exchanged them.",
-        2.2: "w_t is -1, not 1: its sign got lost.",
-        1.5: "the mean of c and w_t is weighted, by a and μ.",
-    }
-    for wrong, why in mistakes.items():
-        expect(not math.isclose(value, wrong, abs_tol=0.01), why)
-    expect(math.isclose(value, 1, abs_tol=0.01), f"{value:.3g} is not it. At the minimum 2·(w − 4) + 3·(w + 1) = 0.")
-    return "the gradients are 2·(1 − 4) = -6 and 3·(1 + 1) = 6: they cancel."
-
-
-PULLS = {  # usual mistakes: what is added to the gradient instead of μ·(w − w_t)
-    "the term is missing, or pulls to the previous step, where its gradient is 0; it pulls to `start`.": lambda w, s, mu: 0 * w,
-    "the sign: the term pushes away from `start`; its gradient is +μ·(w − start).": lambda w, s, mu: -mu * (w - s),
-    "the gradient of μ/2·‖w − w_t‖² is μ·(w − w_t): the half is gone.": lambda w, s, mu: mu / 2 * (w - s),
-    "the gradient of μ/2·‖w − w_t‖² is μ·(w − w_t), not twice that.": lambda w, s, mu: 2 * mu * (w - s),
-    "the term pulls to 0, which is weight decay; it pulls to `start`.": lambda w, s, mu: mu * w,
-}
-
-
-def _descend(gradient, start, steps, lr, mu, pull=lambda w, s, mu: mu * (w - s)):
-    w = start
-    for _ in range(steps):
-        w = w - lr * (gradient(w) + pull(w, start, mu))
-    return w
-
-
-@checker
-def proximal_sgd(descend) -> str:
-    """Gradient descent on a quadratic plus μ/2·‖w − w_t‖²; several strengths, shapes and lengths."""
-    generator = torch.Generator().manual_seed(0)
-    for special, shape, steps, mu in (
-        ("no step", (3,), 0, 1.0),
-        ("one step", (3,), 1, 0.5),
-        ("five steps", (3,), 5, 0.5),
-        ("μ = 0", (2, 4), 5, 0.0),
-        ("a strong μ", (2, 4), 8, 3.0),
-    ):
-        a, c, start = (torch.randn(shape, generator=generator, dtype=torch.double) for _ in range(3))
-        a, given, place = a.abs() + 0.5, start.clone(), f"With {special}:"
-
-        def gradient(w, a=a, c=c):
-            return a * (w - c)
-
-        new = descend(gradient, start, steps, 0.1, mu)
-        right = isinstance(new, torch.Tensor) and new.shape == start.shape
-        expect(right, f"{place} return the weights, a tensor of shape {tuple(shape)}; {describe(new)} came.")
-        same = torch.equal(start, given)
-        expect(same, f"{place} `start` changed: after `w = start`, `w -= …` works on the same tensor. Write `w = w - …`.")
-        asked = gradient, given, steps, 0.1, mu
-        if not torch.allclose(new, _descend(*asked)):
-            why = next((why for why, pull in PULLS.items() if torch.allclose(new, _descend(*asked, pull))), None)
-            expect(False, f"{place} {why or f'after {steps} steps your weights differ from gradient descent on h_k.'}")
-    return "five cases agree, and `start` stays as it was."
-
-
-@checker
-def dropped_with_term(answer) -> str:
-    """(prediction, loss of dropping minus keeping with μ = 0, the same with μ = 1), as Estimates."""
-    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
-    expect(
-        before.mean > 0, f"dropping should cost training loss, and your first gap is {before}: subtract keeping from dropping."
-    )
-    expect(after.high > 0, f"with μ = 1 your gap is {after}: subtract the loss of keeping from that of dropping.")
-    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Whose model is the server's now?"
-    return f"the gap went from {before} to {after}: {outcome!r}, {verdict}"
-
-
-import math
-
-import torch
-
 from regbook import federated
 from regbook.checks import checker, describe, expect, number, prediction_then_run
 
-# --- privacy -------------------------------------------------------------------------------------------------------
+# --- federated averaging -------------------------------------------------------------------------------------------
 
 
 @checker
-def noise_of_average(answer: object) -> str:
-    """1,000 clients, S = 0.5, σ = 8: the average of the updates carries noise of deviation σS/K = 0.004, to 1 %."""
+def times_as_many(answer: object) -> str:
+    """626 rounds of one epoch against 20 rounds of five: 6.26, to 2 %."""
     value = number(answer)
-    mistakes = {
-        8 * 0.5: "that is the noise of the sum; the average divides by the number of clients.",
-        8 * 0.5 / 1000**0.5: "that is the share that each client adds. An average of K such shares is smaller by another √K.",
-        8 / 1000: "σ counts in clipping norms: multiply by S.",
-        (8 * 0.5 / 1000) ** 2: "that is the variance.",
-        8**2 * 0.5 / 1000: "σ is a deviation already; there is nothing to square.",
-    }
-    for wrong, why in mistakes.items():
-        expect(not math.isclose(value, wrong, rel_tol=0.01), why)
-    expect(
-        math.isclose(value, 0.004, rel_tol=0.01),
-        f"{value:.3g} is not it. What is the deviation of the sum, and of its K-th part?",
-    )
-    return "the sum carries σS = 4, and the average a thousandth of it."
 
+    def near(wanted: float) -> bool:
+        return math.isclose(value, wanted, rel_tol=0.02)
 
-def _updates(seed: int) -> dict[str, torch.Tensor]:
-    """Four clients: long, short, zero, and long in one tensor only."""
-    generator = torch.Generator().manual_seed(seed)
-    length = torch.tensor([3.0, 0.2, 0.0, 1.0])
-    weight = torch.randn(4, 3, 5, generator=generator) * length.view(4, 1, 1)
-    return {"weight": weight, "bias": 0.3 * torch.randn(4, 3, generator=generator) * length.view(4, 1)}
+    expect(not near(31.3), "those are the rounds; in each of its rounds FedAvg makes five passes over the client's images.")
+    expect(not near(100 / 626), "that is FedAvg's share of FedSGD's work; asked for is the other way round.")
+    expect(not near(626 / 6000), "you counted steps; a step on 10 examples is 10 gradients, and one on all 600 is 600.")
+    expect(not near(156.5), "five passes are more work for FedAvg, not less: divide by 5.")
+    expect(near(6.26), f"{value:.3g} is not it. Write the gradients of a client as rounds · epochs · n_k for both.")
+    return "626 passes against 100: here FedAvg saves computing as well, 6.3 times, but far less than communication."
 
 
 @checker
-def clip_updates(clip) -> str:
-    """Each client's whole update, scaled down to the norm where it is longer; against ``regbook.federated.clip``."""
-    for seed, norm in ((0, 1.0), (1, 0.5), (2, 100.0)):
-        updates = _updates(seed)
-        before = {name: u.clone() for name, u in updates.items()}
-        new, place = clip(updates, norm), f"With norm {norm:g}:"
-        expect(all(torch.equal(u, before[n]) for n, u in updates.items()), f"{place} your function changed its input.")
-        right = isinstance(new, dict) and all(n in new and new[n].shape == u.shape for n, u in updates.items())
-        expect(right, f"{place} return a dictionary with the names and shapes of `updates`; {describe(new)} came.")
-        expect(all(u.isfinite().all() for u in new.values()), f"{place} an update of length zero became NaN: it must stay zero.")
-        wanted = federated.clip(before, norm)
-        if not all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in wanted.items()):
-            _name_the_mistake(place, before, new, norm)
-    return "three norms agree: long updates end at the norm, short ones stay, and directions are kept."
+def two_shards(partition) -> str:
+    """Indices of two whole shards of the sorted labels a client, drawn without replacement, for two sizes and two seeds."""
+    for n, clients in ((600, 15), (400, 100)):
+        random = torch.Generator().manual_seed(n)
+        y = torch.arange(n).remainder(10)[torch.randperm(n, generator=random)]
+        given = y.clone()
+        dealt, again, other = (partition(y, clients, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        place = f"With {n} labels and {clients} clients:"
+        expect(torch.equal(y, given), f"{place} your function changed its input.")
+        count = len(dealt) if isinstance(dealt, (list, tuple, torch.Tensor)) else describe(dealt)
+        expect(count == clients, f"{place} return a list of {clients} tensors, one a client; yours has {count}.")
+        joined = torch.cat([torch.as_tensor(part).flatten() for part in dealt])
+        _judge_indices(place, joined, y)
+        sizes = {len(part) for part in dealt}
+        expect(
+            sizes == {n // clients}, f"{place} each client gets two shards, {n // clients} indices; yours have {sorted(sizes)}."
+        )
+        _judge_shards(place, [y[part].tolist() for part in dealt], n // clients // 2)
+        same = all(map(torch.equal, dealt, again))
+        expect(same, f"{place} two calls with the same generator differ: pass it to `torch.randperm`.")
+        expect(
+            not all(map(torch.equal, dealt, other)), f"{place} the partition does not depend on the generator: draw the shards."
+        )
+    return "two sizes agree: every example at one client, in two shards of sorted labels, drawn at random."
 
 
-def _name_the_mistake(place: str, before: dict, new: dict, norm: float) -> None:
-    def same(other: dict) -> bool:
-        return all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in other.items())
+def _judge_indices(place: str, joined: torch.Tensor, y: torch.Tensor) -> None:
+    expect(not torch.equal(joined.sort().values, y.sort().values), f"{place} these are labels; return indices into `y`.")
+    found = len(joined.unique())
+    expect(found == len(joined), f"{place} an index comes twice: draw the shards without replacement.")
+    expect(found == len(y), f"{place} {found} of {len(y)} examples went to a client; all of them should.")
 
-    def shrunk(lengths: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        return u * (norm / lengths).clamp(max=1).view(-1, *[1] * (u.ndim - 1))
 
-    flat = torch.cat([u.flatten(1) for u in before.values()], dim=1)
-    lengths = flat.norm(dim=1)
-    expect(
-        not same({n: u.clamp(-norm, norm) for n, u in before.items()}), f"{place} you clipped single values; scale the update."
-    )
-    per_tensor = {n: shrunk(u.flatten(1).norm(dim=1), u) for n, u in before.items()}
-    expect(not same(per_tensor), f"{place} you clipped each tensor for itself; one norm, over all tensors of a client.")
-    together = {n: shrunk(flat.norm().expand(len(u)), u) for n, u in before.items()}
-    expect(not same(together), f"{place} you took one norm over all clients; each client has its own.")
-    expect(not same({n: shrunk(lengths**2, u) for n, u in before.items()}), f"{place} the root of the sum of squares is missing.")
-    ended = torch.cat([new[n].flatten(1) for n in before], dim=1).norm(dim=1)
-    expect(not (ended > lengths * 1.001).any(), f"{place} an update shorter than the norm grew; only shorten.")
-    expect(not (ended > norm * 1.001).any(), f"{place} an update is {ended.max():.3g} long after clipping.")
-    expect(False, f"{place} {describe(new)} is not the clipped update: multiply by min(1, S/‖u‖).")
+def _judge_shards(place: str, labels: list[list[int]], size: int) -> None:
+    """A shard here lies within one label, since the labels are equally many and a multiple of its size."""
+    runs = [len(set(held[:size])) == len(set(held[size:])) == 1 for held in labels]
+    if not all(runs):
+        few = all(len(set(held)) <= 2 for held in labels)
+        expect(few, f"{place} a client holds {max(len(set(held)) for held in labels)} digits: sort by label before you cut.")
+        return
+    alike = sum(len(set(held)) == 1 for held in labels) / len(labels)
+    expect(alike < 0.5, f"{place} most clients hold one digit only: you dealt neighbouring shards; shuffle the shards first.")
 
 
 @checker
-def fewer_clients(answer) -> str:
-    """(prediction, accuracy that privacy costs with all clients, with a third of them), as Estimates of a difference."""
-    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "the same"))
+def longer_walks(answer) -> str:
+    """(prediction, factor by which the rounds fall from E = 1 to 5, from 5 to 20), as Estimates of a ratio."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
     for measured in (before, after):
-        expect(abs(measured.mean) <= 1, f"accuracies are shares, so a cost lies between -1 and 1; {measured} came.")
-    expect(before.high > 0, f"your cost is negative ({before}): subtract the private from the plain accuracy.")
-    apart = before.high < after.low or after.high < before.low
-    outcome = ("larger" if after.mean > before.mean else "smaller") if apart else "the same"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is σS divided by?"
-    return f"the cost went from {before} to {after}: {outcome!r}, {verdict}"
+        expect(measured.mean > 0, f"a ratio of rounds is positive; {measured} came.")
+    expect(before.mean > 1, f"from E = 1 to 5 your factor is {before}: divide the rounds before by the rounds after.")
+    outcome = "gone" if after.low <= 1 else "larger" if after.mean > before.mean else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Where do longer walks lead?"
+    return f"the rounds fall by {before} from E = 1 to 5 and by {after} from 5 to 20: {outcome!r}, {verdict}"
 
-
-import math
-
-import torch
-
-from regbook.checks import checker, describe, expect, number, prediction_then_run
 
 # --- communication -------------------------------------------------------------------------------------------------
 
@@ -287,83 +186,166 @@ def memory_for_two_bits(answer) -> str:
     return f"error feedback changes the loss by {one} with one bit and by {two} with two: {outcome!r}, {verdict}"
 
 
-import math
-
-import torch
-
-from regbook.checks import checker, describe, expect, number, prediction_then_run
-
-# --- federated averaging -------------------------------------------------------------------------------------------
+# --- heterogeneity -------------------------------------------------------------------------------------------------
 
 
 @checker
-def times_as_many(answer: object) -> str:
-    """626 rounds of one epoch against 20 rounds of five: 6.26, to 2 %."""
+def proximal_minimum(answer: object) -> str:
+    """argmin of 2/2·(w − 4)² + 3/2·(w + 1)²: 1."""
     value = number(answer)
-
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near(31.3), "those are the rounds; in each of its rounds FedAvg makes five passes over the client's images.")
-    expect(not near(100 / 626), "that is FedAvg's share of FedSGD's work; asked for is the other way round.")
-    expect(not near(626 / 6000), "you counted steps; a step on 10 examples is 10 gradients, and one on all 600 is 600.")
-    expect(not near(156.5), "five passes are more work for FedAvg, not less: divide by 5.")
-    expect(near(6.26), f"{value:.3g} is not it. Write the gradients of a client as rounds · epochs · n_k for both.")
-    return "626 passes against 100: here FedAvg saves computing as well, 6.3 times, but far less than communication."
-
-
-@checker
-def two_shards(partition) -> str:
-    """Indices of two whole shards of the sorted labels a client, drawn without replacement, for two sizes and two seeds."""
-    for n, clients in ((600, 15), (400, 100)):
-        random = torch.Generator().manual_seed(n)
-        y = torch.arange(n).remainder(10)[torch.randperm(n, generator=random)]
-        given = y.clone()
-        dealt, again, other = (partition(y, clients, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-        place = f"With {n} labels and {clients} clients:"
-        expect(torch.equal(y, given), f"{place} your function changed its input.")
-        count = len(dealt) if isinstance(dealt, (list, tuple, torch.Tensor)) else describe(dealt)
-        expect(count == clients, f"{place} return a list of {clients} tensors, one a client; yours has {count}.")
-        joined = torch.cat([torch.as_tensor(part).flatten() for part in dealt])
-        _judge_indices(place, joined, y)
-        sizes = {len(part) for part in dealt}
-        expect(
-            sizes == {n // clients}, f"{place} each client gets two shards, {n // clients} indices; yours have {sorted(sizes)}."
-        )
-        _judge_shards(place, [y[part].tolist() for part in dealt], n // clients // 2)
-        same = all(map(torch.equal, dealt, again))
-        expect(same, f"{place} two calls with the same generator differ: pass it to `torch.randperm`.")
-        expect(
-            not all(map(torch.equal, dealt, other)), f"{place} the partition does not depend on the generator: draw the shards."
-        )
-    return "two sizes agree: every example at one client, in two shards of sorted labels, drawn at random."
+    mistakes = {
+        4: "that is the device's own minimum, with μ = 0; the proximal term pulls it toward w_t.",
+        -1: "that is w_t, where the device starts; its own loss pulls it away.",
+        5: "that is a·c + μ·w_t; divide by a + μ.",
+        1.6: "the term is centred on w_t = -1; you centred it on 0.",
+        13 / 7: "the gradient of μ/2·(w − w_t)² is μ·(w − w_t): the half is gone.",
+        2: "a belongs to c and μ to w_t; you exchanged them.",
+        2.2: "w_t is -1, not 1: its sign got lost.",
+        1.5: "the mean of c and w_t is weighted, by a and μ.",
+    }
+    for wrong, why in mistakes.items():
+        expect(not math.isclose(value, wrong, abs_tol=0.01), why)
+    expect(math.isclose(value, 1, abs_tol=0.01), f"{value:.3g} is not it. At the minimum 2·(w − 4) + 3·(w + 1) = 0.")
+    return "the gradients are 2·(1 − 4) = -6 and 3·(1 + 1) = 6: they cancel."
 
 
-def _judge_indices(place: str, joined: torch.Tensor, y: torch.Tensor) -> None:
-    expect(not torch.equal(joined.sort().values, y.sort().values), f"{place} these are labels; return indices into `y`.")
-    found = len(joined.unique())
-    expect(found == len(joined), f"{place} an index comes twice: draw the shards without replacement.")
-    expect(found == len(y), f"{place} {found} of {len(y)} examples went to a client; all of them should.")
+PULLS = {  # usual mistakes: what is added to the gradient instead of μ·(w − w_t)
+    "the term is missing, or pulls to the previous step, where its gradient is 0; it pulls to `start`.": lambda w, s, mu: 0 * w,
+    "the sign: the term pushes away from `start`; its gradient is +μ·(w − start).": lambda w, s, mu: -mu * (w - s),
+    "the gradient of μ/2·‖w − w_t‖² is μ·(w − w_t): the half is gone.": lambda w, s, mu: mu / 2 * (w - s),
+    "the gradient of μ/2·‖w − w_t‖² is μ·(w − w_t), not twice that.": lambda w, s, mu: 2 * mu * (w - s),
+    "the term pulls to 0, which is weight decay; it pulls to `start`.": lambda w, s, mu: mu * w,
+}
 
 
-def _judge_shards(place: str, labels: list[list[int]], size: int) -> None:
-    """A shard here lies within one label, since the labels are equally many and a multiple of its size."""
-    runs = [len(set(held[:size])) == len(set(held[size:])) == 1 for held in labels]
-    if not all(runs):
-        few = all(len(set(held)) <= 2 for held in labels)
-        expect(few, f"{place} a client holds {max(len(set(held)) for held in labels)} digits: sort by label before you cut.")
-        return
-    alike = sum(len(set(held)) == 1 for held in labels) / len(labels)
-    expect(alike < 0.5, f"{place} most clients hold one digit only: you dealt neighbouring shards; shuffle the shards first.")
+def _descend(gradient, start, steps, lr, mu, pull=lambda w, s, mu: mu * (w - s)):
+    w = start
+    for _ in range(steps):
+        w = w - lr * (gradient(w) + pull(w, start, mu))
+    return w
 
 
 @checker
-def longer_walks(answer) -> str:
-    """(prediction, factor by which the rounds fall from E = 1 to 5, from 5 to 20), as Estimates of a ratio."""
+def proximal_sgd(descend) -> str:
+    """Gradient descent on a quadratic plus μ/2·‖w − w_t‖²; several strengths, shapes and lengths."""
+    generator = torch.Generator().manual_seed(0)
+    for special, shape, steps, mu in (
+        ("no step", (3,), 0, 1.0),
+        ("one step", (3,), 1, 0.5),
+        ("five steps", (3,), 5, 0.5),
+        ("μ = 0", (2, 4), 5, 0.0),
+        ("a strong μ", (2, 4), 8, 3.0),
+    ):
+        a, c, start = (torch.randn(shape, generator=generator, dtype=torch.double) for _ in range(3))
+        a, given, place = a.abs() + 0.5, start.clone(), f"With {special}:"
+
+        def gradient(w, a=a, c=c):
+            return a * (w - c)
+
+        new = descend(gradient, start, steps, 0.1, mu)
+        right = isinstance(new, torch.Tensor) and new.shape == start.shape
+        expect(right, f"{place} return the weights, a tensor of shape {tuple(shape)}; {describe(new)} came.")
+        same = torch.equal(start, given)
+        expect(same, f"{place} `start` changed: after `w = start`, `w -= …` works on the same tensor. Write `w = w - …`.")
+        asked = gradient, given, steps, 0.1, mu
+        if not torch.allclose(new, _descend(*asked)):
+            why = next((why for why, pull in PULLS.items() if torch.allclose(new, _descend(*asked, pull))), None)
+            expect(False, f"{place} {why or f'after {steps} steps your weights differ from gradient descent on h_k.'}")
+    return "five cases agree, and `start` stays as it was."
+
+
+@checker
+def dropped_with_term(answer) -> str:
+    """(prediction, loss of dropping minus keeping with μ = 0, the same with μ = 1), as Estimates."""
     prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    expect(
+        before.mean > 0, f"dropping should cost training loss, and your first gap is {before}: subtract keeping from dropping."
+    )
+    expect(after.high > 0, f"with μ = 1 your gap is {after}: subtract the loss of keeping from that of dropping.")
+    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Whose model is the server's now?"
+    return f"the gap went from {before} to {after}: {outcome!r}, {verdict}"
+
+
+# --- privacy -------------------------------------------------------------------------------------------------------
+
+
+@checker
+def noise_of_average(answer: object) -> str:
+    """1,000 clients, S = 0.5, σ = 8: the average of the updates carries noise of deviation σS/K = 0.004, to 1 %."""
+    value = number(answer)
+    mistakes = {
+        8 * 0.5: "that is the noise of the sum; the average divides by the number of clients.",
+        8 * 0.5 / 1000**0.5: "that is the share that each client adds. An average of K such shares is smaller by another √K.",
+        8 / 1000: "σ counts in clipping norms: multiply by S.",
+        (8 * 0.5 / 1000) ** 2: "that is the variance.",
+        8**2 * 0.5 / 1000: "σ is a deviation already; there is nothing to square.",
+    }
+    for wrong, why in mistakes.items():
+        expect(not math.isclose(value, wrong, rel_tol=0.01), why)
+    expect(
+        math.isclose(value, 0.004, rel_tol=0.01),
+        f"{value:.3g} is not it. What is the deviation of the sum, and of its K-th part?",
+    )
+    return "the sum carries σS = 4, and the average a thousandth of it."
+
+
+def _updates(seed: int) -> dict[str, torch.Tensor]:
+    """Four clients: long, short, zero, and long in one tensor only."""
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.tensor([3.0, 0.2, 0.0, 1.0])
+    weight = torch.randn(4, 3, 5, generator=generator) * length.view(4, 1, 1)
+    return {"weight": weight, "bias": 0.3 * torch.randn(4, 3, generator=generator) * length.view(4, 1)}
+
+
+@checker
+def clip_updates(clip) -> str:
+    """Each client's whole update, scaled down to the norm where it is longer; against ``regbook.federated.clip``."""
+    for seed, norm in ((0, 1.0), (1, 0.5), (2, 100.0)):
+        updates = _updates(seed)
+        before = {name: u.clone() for name, u in updates.items()}
+        new, place = clip(updates, norm), f"With norm {norm:g}:"
+        expect(all(torch.equal(u, before[n]) for n, u in updates.items()), f"{place} your function changed its input.")
+        right = isinstance(new, dict) and all(n in new and new[n].shape == u.shape for n, u in updates.items())
+        expect(right, f"{place} return a dictionary with the names and shapes of `updates`; {describe(new)} came.")
+        expect(all(u.isfinite().all() for u in new.values()), f"{place} an update of length zero became NaN: it must stay zero.")
+        wanted = federated.clip(before, norm)
+        if not all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in wanted.items()):
+            _name_the_mistake(place, before, new, norm)
+    return "three norms agree: long updates end at the norm, short ones stay, and directions are kept."
+
+
+def _name_the_mistake(place: str, before: dict, new: dict, norm: float) -> None:
+    def same(other: dict) -> bool:
+        return all(torch.allclose(new[n], u, rtol=1e-4, atol=1e-6) for n, u in other.items())
+
+    def shrunk(lengths: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        return u * (norm / lengths).clamp(max=1).view(-1, *[1] * (u.ndim - 1))
+
+    flat = torch.cat([u.flatten(1) for u in before.values()], dim=1)
+    lengths = flat.norm(dim=1)
+    expect(
+        not same({n: u.clamp(-norm, norm) for n, u in before.items()}), f"{place} you clipped single values; scale the update."
+    )
+    per_tensor = {n: shrunk(u.flatten(1).norm(dim=1), u) for n, u in before.items()}
+    expect(not same(per_tensor), f"{place} you clipped each tensor for itself; one norm, over all tensors of a client.")
+    together = {n: shrunk(flat.norm().expand(len(u)), u) for n, u in before.items()}
+    expect(not same(together), f"{place} you took one norm over all clients; each client has its own.")
+    expect(not same({n: shrunk(lengths**2, u) for n, u in before.items()}), f"{place} the root of the sum of squares is missing.")
+    ended = torch.cat([new[n].flatten(1) for n in before], dim=1).norm(dim=1)
+    expect(not (ended > lengths * 1.001).any(), f"{place} an update shorter than the norm grew; only shorten.")
+    expect(not (ended > norm * 1.001).any(), f"{place} an update is {ended.max():.3g} long after clipping.")
+    expect(False, f"{place} {describe(new)} is not the clipped update: multiply by min(1, S/‖u‖).")
+
+
+@checker
+def fewer_clients(answer) -> str:
+    """(prediction, accuracy that privacy costs with all clients, with a third of them), as Estimates of a difference."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "the same"))
     for measured in (before, after):
-        expect(measured.mean > 0, f"a ratio of rounds is positive; {measured} came.")
-    expect(before.mean > 1, f"from E = 1 to 5 your factor is {before}: divide the rounds before by the rounds after.")
-    outcome = "gone" if after.low <= 1 else "larger" if after.mean > before.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Where do longer walks lead?"
-    return f"the rounds fall by {before} from E = 1 to 5 and by {after} from 5 to 20: {outcome!r}, {verdict}"
+        expect(abs(measured.mean) <= 1, f"accuracies are shares, so a cost lies between -1 and 1; {measured} came.")
+    expect(before.high > 0, f"your cost is negative ({before}): subtract the private from the plain accuracy.")
+    apart = before.high < after.low or after.high < before.low
+    outcome = ("larger" if after.mean > before.mean else "smaller") if apart else "the same"
+    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is σS divided by?"
+    return f"the cost went from {before} to {after}: {outcome!r}, {verdict}"
