@@ -111,13 +111,14 @@ def against_flower(python: str, clients: list, x: torch.Tensor, y: torch.Tensor,
 
     from regbook import federated
 
+    model = two_nn()
+    one_round = partial(federated.server_round, model, clients, fraction=SAMPLED / CLIENTS, lr=RATE, batch_size=BATCH)
+    ours = [seconds(one_round) for _ in range(repeats + 1)][1:]  # before Flower's processes exist
     with tempfile.TemporaryDirectory() as folder:
         torch.save({"x": x, "y": y}, Path(folder, "round.pt"))
         command = [python, __file__, "--flower-worker", folder, "--repeats", str(repeats)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    theirs, model = json.loads(done.stdout.strip().splitlines()[-1]), two_nn()
-    one_round = partial(federated.server_round, model, clients, fraction=SAMPLED / CLIENTS, lr=RATE, batch_size=BATCH)
-    ours = [seconds(one_round) for _ in range(repeats + 1)][1:]
+    theirs = json.loads(done.stdout.strip().splitlines()[-1])
     return {
         "ratio": statistics.median(ours) / statistics.median(theirs),
         "lowest": min(ours) / max(theirs), "highest": max(ours) / min(theirs),

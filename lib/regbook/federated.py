@@ -101,22 +101,23 @@ def aggregate(updates: Weights, sizes: Sequence[int], names: Sequence | None = N
     The order of the clients does not change a bit of it: they are added in an order of their own values. A client whose
     update is not finite is left out, with a ``UserWarning`` that names it; ``FloatingPointError`` where none is left.
     """
-    flat = torch.cat([u.flatten(1) for u in updates.values()], dim=1).double()
-    n = torch.as_tensor(sizes, dtype=torch.double, device=flat.device)
-    names = list(range(len(n))) if names is None else list(names)
-    if not len(n) == len(names) == len(flat) > 0 or not (n > 0).all():
-        raise ValueError(f"sizes={list(sizes)} for {len(flat)} updates; give one positive number of examples a client")
-    key = torch.stack([n, flat.sum(1)], dim=1)
-    finite = key[:, 1].isfinite()
-    if refused := [name for name, good in zip(names, finite.tolist(), strict=True) if not good]:
-        if len(refused) == len(names):
+    n, names = [float(size) for size in sizes], list(range(len(sizes))) if names is None else list(names)
+    totals = sum(u.flatten(1).sum(1, dtype=torch.double) for u in updates.values()).tolist()  # NaN or infinite if any entry is
+    if not len(n) == len(names) == len(totals) > 0 or min(n) <= 0:
+        raise ValueError(f"sizes={list(sizes)} for {len(totals)} updates; give one positive number of examples a client")
+    order = sorted((k for k in range(len(n)) if math.isfinite(totals[k])), key=lambda k: (n[k], totals[k]))
+    if refused := [names[k] for k in range(len(n)) if k not in order]:
+        if not order:
             raise FloatingPointError(f"the updates of all clients, {refused}, are NaN or infinite; a smaller lr may help")
         warnings.warn(f"client {refused}: NaN or infinite update refused; the round goes on without it", stacklevel=2)
-        flat, n, key = flat[finite], n[finite], key[finite]
-    order = sorted(range(len(n)), key=key.tolist().__getitem__)
-    mean = (n[order, None] * flat[order]).sum(0) / n[order].sum()
-    parts = mean.split([u[0].numel() for u in updates.values()])
-    return {name: part.view_as(u[0]).to(u) for part, (name, u) in zip(parts, updates.items(), strict=True)}
+
+    def mean(u: Tensor) -> Tensor:
+        total = torch.zeros_like(u[0], dtype=torch.double)
+        for k in order:
+            total.add_(u[k], alpha=n[k])
+        return (total / sum(n[k] for k in order)).to(u)
+
+    return {name: mean(u) for name, u in updates.items()}
 
 
 def server_round(
