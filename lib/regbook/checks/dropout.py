@@ -1,0 +1,76 @@
+"""Feedback for the exercises of ``chapters/dropout``."""
+
+import torch
+import torch.nn.functional as F
+
+from regbook.checks import checker, describe, expect, number, prediction_then_run
+
+# --- bagging -------------------------------------------------------------------------------------------------------
+
+
+@checker
+def members_by_hand(answer: object) -> str:
+    """v = 4, c = 1: the smallest k with 1 + 3/k ≤ 1.25."""
+    value = number(answer)
+    expect(
+        value not in (3.2, 4), "4/k is the error of members whose errors do not go together. Here the products have the mean 1."
+    )
+    expect(value != 16, "the share of c is (k − 1)/k, not 1: with c + v/k you count each square twice.")
+    expect(value not in (11, 13), "with 12 members the error is exactly 1.25, and that is enough.")
+    expect(value == 12, f"{value:.4g} is not it. For which k is 4/k + (k − 1)/k at most 1.25?")
+    return "1 + 3/12 = 1.25. Twice as many members would still leave 1.125."
+
+
+@checker
+def out_of_bag(answer) -> str:
+    """Against a loop over examples, on bootstrap sets and with an example that every member saw."""
+    generator = torch.Generator().manual_seed(0)
+    for k, n, classes in ((7, 5, 3), (4, 12, 2), (30, 9, 4)):
+        p = torch.rand(k, n, classes, generator=generator).softmax(-1)
+        rows = torch.randint(n, (k, n), generator=generator)
+        given = p.clone(), rows.clone()
+        found = answer(p, rows)
+        place = f"With {k} members and {n} examples:"
+        expect(
+            torch.equal(p, given[0]) and torch.equal(rows, given[1]), f"{place} your function changed its input; work on a copy."
+        )
+        expect(isinstance(found, torch.Tensor), f"{place} a tensor is needed, and {describe(found)} came.")
+        _compare_out_of_bag(place, found, p, rows)
+    p, rows = torch.rand(2, 3, 2, generator=generator), torch.tensor([[0, 1, 1], [0, 0, 2]])
+    found = answer(p, rows)
+    expect(found[0].isnan().all(), f"both members saw the first example, so NaN is asked for; {describe(found[0])} came.")
+    _compare_out_of_bag("With an example that all saw:", found, p, rows)
+    return "each example is judged only by members that never saw it."
+
+
+def _compare_out_of_bag(place: str, found: torch.Tensor, p: torch.Tensor, rows: torch.Tensor) -> None:
+    seen = F.one_hot(rows, p.shape[1]).sum(1)  # how often, k × n
+    unseen = (seen == 0).to(p.dtype)[..., None]
+    right = (unseen * p).sum(0) / unseen.sum(0)
+    expect(found.shape == right.shape, f"{place} n × classes is {tuple(right.shape)}, and {tuple(found.shape)} came.")
+
+    def same(other: torch.Tensor) -> bool:
+        return torch.allclose(found, other.to(found.dtype), atol=1e-5, equal_nan=True)
+
+    in_the_bag = (1 - unseen) * p
+    expect(not same(p.mean(0)), f"{place} you averaged all members, also those that were trained on the example.")
+    expect(not same(in_the_bag.sum(0) / (1 - unseen).sum(0)), f"{place} you averaged the members that saw the example.")
+    expect(
+        not same((unseen * p).mean(0)),
+        f"{place} you divided by all members; divide by the number of those that did not see the example.",
+    )
+    expect(same(right), f"{place} the means are others. Member i saw exactly the examples whose indices stand in rows[i].")
+
+
+@checker
+def early_members(answer) -> str:
+    """(prediction, gain with 100 steps, gain with 30), as Estimates of the gain in the share of right answers."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"shares of right answers lie between 0 and 1; a gain of {measured} came.")
+    expect(before.high > 0, f"with 100 steps your gain is negative ({before}): subtract one member from the average.")
+    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
+    verdict = (
+        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How much do early members disagree?"
+    )
+    return f"the gain went from {before} to {after}: {outcome!r}, {verdict}"
