@@ -82,7 +82,7 @@ def in_place(p, rows):
         (lambda p, rows: ((1 - unseen(p, rows)) * p).sum(0) / (1 - unseen(p, rows)).sum(0), "that saw the example"),
         (lambda p, rows: (unseen(p, rows) * p).mean(0), "divided by all members"),
         (lambda p, rows: over_unseen(p, rows).nan_to_num(0), "NaN is asked for"),
-        (lambda p, rows: over_unseen(p, rows).T, "n × classes"),
+        (lambda p, rows: over_unseen(p, rows).mT, "n × classes"),
         (lambda p, rows: over_unseen(p, (rows + 1) % p.shape[1]), "the means are others"),
         (in_place, "changed its input"),
         (lambda p, rows: 0.5, "a tensor is needed"),
