@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import Wrong, checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 from regbook.claims import estimate
 
 
@@ -70,3 +70,23 @@ def test_numbers_are_asked_for_in_words():
     assert three(3).passed and three(torch.tensor(3.0)).passed
     assert three(float("nan")).passed is False
     assert three("three").message == "a finite number is needed, and 'three' came."
+
+
+def test_a_trend_and_what_is_said_beside_it():
+    some, more, none = estimate([1.0, 1.5]), estimate([12.0, 12.5]), estimate([-1.0, 1.0])
+    assert estimate([9.0, 9.5]).low > 0 and some.low <= 0
+    nine = estimate([9.0, 9.5])
+    assert (trend(nine, more), trend(more, nine), trend(more, none), trend(more, some)) == ("larger", "smaller", "gone", "gone")
+    assert verdict("gone", "gone", "Why?") == "'gone', as you predicted."
+    assert verdict("larger", "gone", "Why?") == "'gone', you predicted 'larger'. Why?"
+
+
+def test_a_wrong_number_is_named_and_a_right_one_passes_beside_a_mistake_that_gives_the_same():
+    mistakes = {2.0: "that is the square.", 1.001: "as good as right."}
+    assert expect_number(1.001, 1.0, mistakes, "Take the root.") is None
+    for value, words in ((2.01, "that is the square"), (3.0, "3 is not it. Take the root.")):
+        with pytest.raises(Wrong, match=words):
+            expect_number(value, 1.0, mistakes, "Take the root.")
+    with pytest.raises(Wrong, match="0.02 is not it"):
+        expect_number(0.02, 0.0, {}, "Zero?")
+    assert expect_number(0.02, 0.0, {}, "Zero?", abs_tol=0.05) is None

@@ -7,9 +7,31 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 
+from regbook import dropout
 from regbook.checks import dropout as check
 from regbook.claims import estimate
 from regbook.press import pages
+
+# --- masks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_is_drawn_again_from_its_seed_and_keeps_with_probability_p():
+    like = torch.zeros(1, dtype=torch.float64)
+    one, two = (dropout.keep((400, 300), 0.3, like=like, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two) and one.dtype == torch.float64 and set(one.unique().tolist()) == {0.0, 1.0}
+    assert abs(one.mean() - 0.3) < 5 * (0.3 * 0.7 / one.numel()) ** 0.5
+    assert dropout.keep((50,), 0.0, like=like).sum() == 0 and dropout.keep((50,), 1.0, like=like).sum() == 50
+    torch.manual_seed(1)
+    free = dropout.keep((400,), 0.5, like=like)
+    torch.manual_seed(1)
+    assert torch.equal(free, dropout.keep((400,), 0.5, like=like))
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
+def test_a_rate_that_is_no_probability_is_refused(p):
+    with pytest.raises(ValueError, match=f"p={p}; it is the probability of keeping, between 0 and 1"):
+        dropout.keep((3,), p, like=torch.zeros(1))
+
 
 # --- bagging -------------------------------------------------------------------------------------------------------
 

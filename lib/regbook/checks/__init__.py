@@ -6,7 +6,7 @@ A checker takes the reader's value or function and answers in words. The pieces 
 import functools
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +88,31 @@ def prediction_then_run(answer: object, outcomes: Sequence[str]) -> tuple[str, E
         expect(isinstance(measured, Estimate), f"give what `difference` returns, mean and interval; {describe(measured)} came.")
     expect(before != after, "both measurements are the same: run the comparison again as the exercise says.")
     return prediction, before, after
+
+
+def trend(before: Estimate, after: Estimate) -> str:
+    """What became of a gain: ``"gone"`` (its interval reaches zero), ``"larger"`` or ``"smaller"``."""
+    return "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
+
+
+def verdict(prediction: str, outcome: str, question: str) -> str:
+    """The outcome beside the prediction, with a ``question`` to think about where they differ."""
+    return f"{outcome!r}, " + ("as you predicted." if prediction == outcome else f"you predicted {prediction!r}. {question}")
+
+
+def expect_number(
+    value: float, right: float, mistakes: Mapping[float, str], hint: str, *, rel_tol: float = 0.01, abs_tol: float = 0.0
+) -> None:
+    """Reject a ``value`` that is not ``right``: by name where it is the result of one of the ``mistakes``, else with ``hint``.
+
+    A mistake whose result is as near as ``right`` itself cannot be told apart, and is not held against the reader.
+    """
+
+    def near(wanted: float) -> bool:
+        return math.isclose(value, wanted, rel_tol=rel_tol, abs_tol=abs_tol)
+
+    if not near(right):
+        raise Wrong(next((why for wrong, why in mistakes.items() if near(wrong)), f"{value:.4g} is not it. {hint}"))
 
 
 def describe(value: object) -> str:
