@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, number, prediction_then_run, trend, verdict
 
 # --- bagging -------------------------------------------------------------------------------------------------------
 
@@ -70,8 +70,5 @@ def early_members(answer) -> str:
     for measured in (before, after):
         expect(abs(measured.mean) <= 1, f"shares of right answers lie between 0 and 1; a gain of {measured} came.")
     expect(before.high > 0, f"with 100 steps your gain is negative ({before}): subtract one member from the average.")
-    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
-    verdict = (
-        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How much do early members disagree?"
-    )
-    return f"the gain went from {before} to {after}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(before, after), "How much do early members disagree?")
+    return f"the gain went from {before} to {after}: {said}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 
 
 @checker
@@ -94,9 +94,8 @@ def clean_labels(answer) -> str:
         noisy.low > 0, f"with noise your gain is not positive ({noisy}): subtract 'to the end' from 'patience 8', in accuracy."
     )
     expect(abs(clean.mean) <= 1, f"accuracies are shares, so a gain lies between -1 and 1; {clean} came.")
-    outcome = "gone" if clean.low <= 0 else "larger" if clean.mean > noisy.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What was there to unlearn?"
-    return f"the gain went from {noisy} to {clean}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(noisy, clean), "What was there to unlearn?")
+    return f"the gain went from {noisy} to {clean}: {said}"
 
 
 @checker
@@ -112,9 +111,7 @@ def coin(answer: object) -> str:
         0.511: "that is −ln 0.6; four of ten throws are tails and cost −ln 0.4.",
         6.73: "that is the sum over ten throws; the loss is their mean.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, abs_tol=2e-3), why)
-    expect(math.isclose(value, 0.673, abs_tol=2e-3), f"{value:.4g} is not it. Set the derivative with respect to q to zero.")
+    expect_number(value, 0.673, mistakes, "Set the derivative with respect to q to zero.", abs_tol=2e-3)
     return "the entropy of the validation labels, 0.673, is twice as large as ε = 0.325: the loop would not end."
 
 
@@ -162,9 +159,8 @@ def hold_out_less(answer) -> str:
     """(prediction, gain in loss of 7.2 with half held out, with a tenth), as Estimates of stopping alone minus 7.2."""
     prediction, half, tenth = prediction_then_run(answer, ("larger", "smaller", "gone"))
     expect(half.high > 0, f"with half held out your gain is negative ({half}): subtract 7.2's loss from that of stopping alone.")
-    outcome = "gone" if tenth.low <= 0 else "larger" if tenth.mean > half.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How many examples come back?"
-    return f"the gain went from {half} to {tenth}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(half, tenth), "How many examples come back?")
+    return f"the gain went from {half} to {tenth}: {said}"
 
 
 @checker
@@ -180,9 +176,7 @@ def steps_by_hand(answer: object) -> str:
         20: "you multiplied by ε, and took λ for α.",
         0.001: "that is εα, one over the number of steps.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, rel_tol=5e-3), why)
-    expect(math.isclose(value, 1000, rel_tol=5e-3), f"{value:.4g} is not it. Find α first, then 1/(εα).")
+    expect_number(value, 1000, mistakes, "Find α first, then 1/(εα).", rel_tol=5e-3)
     return "α = 0.01, and 1/(0.1 · 0.01) = 1000 steps."
 
 
@@ -250,5 +244,5 @@ def momentum(answer) -> str:
     ratio = fast.mean / plain.mean
     expect(ratio < 2, f"with momentum it took {fast} steps and without {plain}: give the run without momentum first.")
     outcome = min(outcomes, key=lambda name: abs(math.log(ratio / outcomes[name])))
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How long does v become?"
-    return f"{plain} steps without momentum, {fast} with: about {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "How long does v become?")
+    return f"{plain} steps without momentum, {fast} with: about {said}"

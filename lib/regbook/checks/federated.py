@@ -1,11 +1,9 @@
 """Feedback for the exercises on federated learning."""
 
-import math
-
 import torch
 
 from regbook import federated
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 
 # --- federated averaging -------------------------------------------------------------------------------------------
 
@@ -15,14 +13,13 @@ def times_as_many(answer: object) -> str:
     """626 rounds of one epoch against 20 rounds of five: 6.26, to 2 %."""
     value = number(answer)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near(31.3), "those are the rounds; in each of its rounds FedAvg makes five passes over the client's images.")
-    expect(not near(100 / 626), "that is FedAvg's share of FedSGD's work; asked for is the other way round.")
-    expect(not near(626 / 6000), "you counted steps; a step on 10 examples is 10 gradients, and one on all 600 is 600.")
-    expect(not near(156.5), "five passes are more work for FedAvg, not less: divide by 5.")
-    expect(near(6.26), f"{value:.3g} is not it. Write the gradients of a client as rounds · epochs · n_k for both.")
+    mistakes = {
+        31.3: "those are the rounds; in each of its rounds FedAvg makes five passes over the client's images.",
+        100 / 626: "that is FedAvg's share of FedSGD's work; asked for is the other way round.",
+        626 / 6000: "you counted steps; a step on 10 examples is 10 gradients, and one on all 600 is 600.",
+        156.5: "five passes are more work for FedAvg, not less: divide by 5.",
+    }
+    expect_number(value, 6.26, mistakes, "Write the gradients of a client as rounds · epochs · n_k for both.", rel_tol=0.02)
     return "626 passes against 100: here FedAvg saves computing as well, 6.3 times, but far less than communication."
 
 
@@ -79,8 +76,8 @@ def longer_walks(answer) -> str:
         expect(measured.mean > 0, f"a ratio of rounds is positive; {measured} came.")
     expect(before.mean > 1, f"from E = 1 to 5 your factor is {before}: divide the rounds before by the rounds after.")
     outcome = "gone" if after.low <= 1 else "larger" if after.mean > before.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Where do longer walks lead?"
-    return f"the rounds fall by {before} from E = 1 to 5 and by {after} from 5 to 20: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "Where do longer walks lead?")
+    return f"the rounds fall by {before} from E = 1 to 5 and by {after} from 5 to 20: {said}"
 
 
 # --- communication -------------------------------------------------------------------------------------------------
@@ -91,15 +88,16 @@ def bits_a_weight(answer: object) -> str:
     """398 of 39,760 values, 32 bits each and 16 for the index, a weight of the network: 0.480, to 1 %."""
     value, d = number(answer), 39_760
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.01)
-
-    expect(not near(398 * 32 / d), "you sent the values alone; the server must also learn where they belong.")
-    expect(not near(398 * 64 / d), "an index of 32 bits is what the page counts; asked for is the shortest one that is enough.")
-    expect(not near(48), "48 bits is what one sent entry takes; share them among all weights of the network.")
-    expect(not near(398 * 47 / d), "2 to the power of 15 is 32,768: fifteen bits cannot name 39,760 places.")
-    expect(not near(398 * 48 / 8 / d), "those are bytes a weight; asked for are bits.")
-    expect(near(398 * 48 / d), f"{value:.3g} is not it. Multiply the entries sent by the bits of each, and divide by 39,760.")
+    mistakes = {
+        398 * 32 / d: "you sent the values alone; the server must also learn where they belong.",
+        398 * 64 / d: "an index of 32 bits is what the page counts; asked for is the shortest one that is enough.",
+        48: "48 bits is what one sent entry takes; share them among all weights of the network.",
+        398 * 47 / d: "2 to the power of 15 is 32,768: fifteen bits cannot name 39,760 places.",
+        398 * 48 / 8 / d: "those are bytes a weight; asked for are bits.",
+    }
+    expect_number(
+        value, 398 * 48 / d, mistakes, "Multiply the entries sent by the bits of each, and divide by 39,760.", rel_tol=0.01
+    )
     return "398 · (32 + 16) ÷ 39,760 = 0.48 bits a weight: less than half of what signs alone take."
 
 
@@ -180,10 +178,8 @@ def memory_for_two_bits(answer) -> str:
         f"for one bit your difference is positive ({one}): subtract the loss without error feedback from that with it.",
     )
     outcome = "helps" if two.high < 0 else "hurts" if two.low > 0 else "no difference"
-    verdict = (
-        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How large is the error of one message?"
-    )
-    return f"error feedback changes the loss by {one} with one bit and by {two} with two: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "How large is the error of one message?")
+    return f"error feedback changes the loss by {one} with one bit and by {two} with two: {said}"
 
 
 # --- heterogeneity -------------------------------------------------------------------------------------------------
@@ -203,9 +199,7 @@ def proximal_minimum(answer: object) -> str:
         2.2: "w_t is -1, not 1: its sign got lost.",
         1.5: "the mean of c and w_t is weighted, by a and μ.",
     }
-    for wrong, why in mistakes.items():
-        expect(not math.isclose(value, wrong, abs_tol=0.01), why)
-    expect(math.isclose(value, 1, abs_tol=0.01), f"{value:.3g} is not it. At the minimum 2·(w − 4) + 3·(w + 1) = 0.")
+    expect_number(value, 1, mistakes, "At the minimum 2·(w − 4) + 3·(w + 1) = 0.", abs_tol=0.01)
     return "the gradients are 2·(1 − 4) = -6 and 3·(1 + 1) = 6: they cancel."
 
 
@@ -262,9 +256,8 @@ def dropped_with_term(answer) -> str:
         before.mean > 0, f"dropping should cost training loss, and your first gap is {before}: subtract keeping from dropping."
     )
     expect(after.high > 0, f"with μ = 1 your gap is {after}: subtract the loss of keeping from that of dropping.")
-    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. Whose model is the server's now?"
-    return f"the gap went from {before} to {after}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(before, after), "Whose model is the server's now?")
+    return f"the gap went from {before} to {after}: {said}"
 
 
 # --- privacy -------------------------------------------------------------------------------------------------------
@@ -281,12 +274,7 @@ def noise_of_average(answer: object) -> str:
         (8 * 0.5 / 1000) ** 2: "that is the variance.",
         8**2 * 0.5 / 1000: "σ is a deviation already; there is nothing to square.",
     }
-    for wrong, why in mistakes.items():
-        expect(not math.isclose(value, wrong, rel_tol=0.01), why)
-    expect(
-        math.isclose(value, 0.004, rel_tol=0.01),
-        f"{value:.3g} is not it. What is the deviation of the sum, and of its K-th part?",
-    )
+    expect_number(value, 0.004, mistakes, "What is the deviation of the sum, and of its K-th part?", rel_tol=0.01)
     return "the sum carries σS = 4, and the average a thousandth of it."
 
 
@@ -347,5 +335,5 @@ def fewer_clients(answer) -> str:
     expect(before.high > 0, f"your cost is negative ({before}): subtract the private from the plain accuracy.")
     apart = before.high < after.low or after.high < before.low
     outcome = ("larger" if after.mean > before.mean else "smaller") if apart else "the same"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is σS divided by?"
-    return f"the cost went from {before} to {after}: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "What is σS divided by?")
+    return f"the cost went from {before} to {after}: {said}"

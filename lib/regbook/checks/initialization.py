@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 
 
 @checker
@@ -14,16 +14,15 @@ def twenty_layers(answer: object) -> str:
     value = number(answer)
     gain = 0.01 * math.sqrt(1024)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.05)
-
-    expect(not near(gain), "0.32 is the factor of one layer; there are twenty.")
-    expect(not near(gain**-20), "that is how many times larger the input is; asked for is the share that is left.")
-    expect(not near(gain**40), "that is the share of the variance; the standard deviation is its root.")
-    expect(not near(0.01**20), "σ alone is not the gain: a unit adds up 1024 inputs, so use σ√n.")
-    expect(not near((0.01 * 1024) ** 20), "the terms are independent, so their variances add up: use √n, not n.")
-    expect(not near(20 * gain), "factors multiply from layer to layer; you added them.")
-    expect(near(gain**20), f"{value:.3g} is not it. One layer multiplies the standard deviation by its gain σ√n.")
+    mistakes = {
+        gain: "0.32 is the factor of one layer; there are twenty.",
+        gain ** (-20): "that is how many times larger the input is; asked for is the share that is left.",
+        gain**40: "that is the share of the variance; the standard deviation is its root.",
+        0.01**20: "σ alone is not the gain: a unit adds up 1024 inputs, so use σ√n.",
+        (0.01 * 1024) ** 20: "the terms are independent, so their variances add up: use √n, not n.",
+        20 * gain: "factors multiply from layer to layer; you added them.",
+    }
+    expect_number(value, gain**20, mistakes, "One layer multiplies the standard deviation by its gain σ√n.", rel_tol=0.05)
     return "0.32 to the power of 20 is about 1.3e-10: nothing arrives at layer 20."
 
 
@@ -59,13 +58,8 @@ def deeper(answer) -> str:
             measured.high > 0,
             f"with {layers} layers your difference is negative ({measured}): subtract the loss with σ = 1/√n from that with σ = 0.01.",
         )
-    outcome = "larger" if twelve.mean > six.mean else "gone" if twelve.low <= 0 else "smaller"
-    verdict = (
-        "as you predicted."
-        if prediction == outcome
-        else f"you predicted {prediction!r}. How does the gradient depend on the depth?"
-    )
-    return f"the disadvantage went from {six} to {twelve}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(six, twelve), "How does the gradient depend on the depth?")
+    return f"the disadvantage went from {six} to {twelve}: {said}"
 
 
 @checker
@@ -75,15 +69,13 @@ def half_learned(answer: object) -> str:
     s, u0 = 2.0, 0.002
     log = math.log(s / u0 - 1)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near(log / s), "u is the product of two layers, so it grows like exp(2st): a factor 2 is missing.")
-    expect(not near(log / 2), "that is the time of a mode with s = 1; a strong mode is faster by the factor s.")
-    expect(not near(math.log10(s / u0 - 1) / (2 * s)), "that is the decimal logarithm; e^{2st} asks for the natural one.")
-    expect(not near(2 * s * log), "you multiplied by 2s; strong modes take less time.")
-    expect(not near(-log / (2 * s)), "the time came out negative: s/u₀ is large, so its logarithm is positive.")
-    expect(near(log / (2 * s)), f"{value:.3g} is not it. Set u(t) = s/2 and solve for t.")
+    mistakes = {
+        log / s: "u is the product of two layers, so it grows like exp(2st): a factor 2 is missing.",
+        math.log10(s / u0 - 1) / (2 * s): "that is the decimal logarithm; e^{2st} asks for the natural one.",
+        2 * s * log: "you multiplied by 2s; strong modes take less time.",
+        -log / (2 * s): "the time came out negative: s/u₀ is large, so its logarithm is positive.",
+    }
+    expect_number(value, log / (2 * s), mistakes, "Set u(t) = s/2 and solve for t.", rel_tol=0.02)
     return "ln(999)/4 ≈ 1.73. Nearly all of it is spent on the plateau."
 
 
@@ -129,9 +121,8 @@ def shallow_sigmoid(answer) -> str:
         twelve.mean > 0,
         f"with 12 layers your difference is negative ({twelve}): subtract the loss of the data-dependent start from that of LSUV.",
     )
-    outcome = "larger" if one.mean > twelve.mean else "gone" if one.low <= 0 else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does one layer take away?"
-    return f"the disadvantage of LSUV went from {twelve} with 12 layers to {one} with one: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(twelve, one), "What does one layer take away?")
+    return f"the disadvantage of LSUV went from {twelve} with 12 layers to {one} with one: {said}"
 
 
 @checker
@@ -139,19 +130,17 @@ def own_start(answer: object) -> str:
     """(1 + 1/36)^50: the stream's standard deviation after 100 blocks of two layers in PyTorch's default start; to 2 %."""
     value = number(answer)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near((37 / 36) ** 100), "that is the growth of the mean square; the standard deviation is its root.")
-    expect(not near((10 / 9) ** 50), "a ReLU halves the mean square before each layer: a pair multiplies it by 1/6, not by 1/3.")
-    expect(not near((7 / 6) ** 50), "a branch has two pairs of ReLU and layer, so it multiplies by 1/6 twice.")
-    expect(not near((1 / 36) ** 50), "that is a network without shortcuts; here the branch is added to the stream.")
-    expect(
-        not near((1 + 1 / 6) ** 100),
-        "that takes 1/6 for a block's growth of the standard deviation; the branch returns 1/36 of q.",
+    mistakes = {
+        (37 / 36) ** 100: "that is the growth of the mean square; the standard deviation is its root.",
+        (10 / 9) ** 50: "a ReLU halves the mean square before each layer: a pair multiplies it by 1/6, not by 1/3.",
+        (7 / 6) ** 50: "a branch has two pairs of ReLU and layer, so it multiplies by 1/6 twice.",
+        (1 / 36) ** 50: "that is a network without shortcuts; here the branch is added to the stream.",
+        (1 + 1 / 6) ** 100: "that takes 1/6 for a block's growth of the standard deviation; the branch returns 1/36 of q.",
+        2.0**50: "that is He's start; nn.Linear draws weights of variance 1/(3n), a sixth of He's 2/n.",
+    }
+    expect_number(
+        value, (37 / 36) ** 50, mistakes, "A block multiplies q by 1 + (share of q that the branch returns).", rel_tol=0.02
     )
-    expect(not near(2.0**50), "that is He's start; nn.Linear draws weights of variance 1/(3n), a sixth of He's 2/n.")
-    expect(near((37 / 36) ** 50), f"{value:.4g} is not it. A block multiplies q by 1 + (share of q that the branch returns).")
     return "the root of (1 + 1/36)^100 is about 3.93; with He's start it would be 2^50."
 
 
@@ -186,11 +175,8 @@ def fewer_blocks(answer) -> str:
             measured.high > 0,
             f"with {blocks} blocks your difference is negative ({measured}): subtract 'no factor' from 'all rules'.",
         )
-    outcome = "larger" if ten.mean > thirty.mean else "gone" if ten.low <= 0 else "smaller"
-    verdict = (
-        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. How does |∇ℒ|² depend on L when a = 1?"
-    )
-    return f"the loss of accuracy went from {thirty} with 30 blocks to {ten} with 10: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(thirty, ten), "How does |∇ℒ|² depend on L when a = 1?")
+    return f"the loss of accuracy went from {thirty} with 30 blocks to {ten} with 10: {said}"
 
 
 @checker
@@ -198,14 +184,15 @@ def alternating(answer: object) -> str:
     """0.8^10 ≈ 0.107: Glorot's rule on ten pairs of layers, 100 → 400 → 100, to 2 %."""
     value = number(answer)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near(0.64**10), "that is the share of the variance; the standard deviation is its root.")
-    expect(not near(0.8), "0.8 is what one pair of layers leaves; there are ten pairs.")
-    expect(not near(1), "1 + ε and 1 − ε do not cancel: their product is 1 − ε². Multiply the factors of one pair.")
-    expect(not near(0.4**10), "a layer from 100 to 400 loses, but the next one, from 400 to 100, gains.")
-    expect(near(0.8**10), f"{value:.3g} is not it. Find n_in·σ² for each of the two kinds of layer; their product is for a pair.")
+    mistakes = {
+        0.64**10: "that is the share of the variance; the standard deviation is its root.",
+        0.8: "0.8 is what one pair of layers leaves; there are ten pairs.",
+        1: "1 + ε and 1 − ε do not cancel: their product is 1 − ε². Multiply the factors of one pair.",
+        0.4**10: "a layer from 100 to 400 loses, but the next one, from 400 to 100, gains.",
+    }
+    expect_number(
+        value, 0.8**10, mistakes, "Find n_in·σ² for each of the two kinds of layer; their product is for a pair.", rel_tol=0.02
+    )
     return "0.8 to the power of 10 is about 0.107: the compromise costs nine tenths, in each direction."
 
 
@@ -257,8 +244,8 @@ def sigmoid_gain(answer) -> str:
     expect(scaled.mean > -plain.mean / 2, f"with gain 4 your difference is {scaled}: subtract tanh's loss from the sigmoid's.")
     change = scaled.mean - plain.mean
     outcome = "same" if abs(change) < 0.1 * plain.mean else "larger" if change > 0 else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What is 4 times the slope 1/4?"
-    return f"it was behind by {plain}, and with gain 4 by {scaled}: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "What is 4 times the slope 1/4?")
+    return f"it was behind by {plain}, and with gain 4 by {scaled}: {said}"
 
 
 @checker
@@ -273,9 +260,7 @@ def two_units(answer: object) -> str:
         math.sqrt(0.2): "eigenvalues of the covariance are variances already; no root is needed.",
         4 / 68: "those are squared eigenvalues; eigenvalues of the covariance are variances already.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, rel_tol=0.01), why)
-    expect(math.isclose(value, 0.2, rel_tol=0.01), f"{value:.3g} is not it. Which two directions hold most of the variance?")
+    expect_number(value, 0.2, mistakes, "Which two directions hold most of the variance?", rel_tol=0.01)
     return "the best plane holds 5 + 3 of 10, so a fifth is out of reach: the share that principal components leave."
 
 
@@ -315,7 +300,5 @@ def same_images(answer) -> str:
     """(prediction, gain with all images, gain with the labelled 100 only), the gains as Estimates of test accuracy."""
     prediction, every, few = prediction_then_run(answer, ("as large", "smaller", "gone"))
     outcome = "gone" if few.low <= 0 else "as large" if few.high >= every.mean else "smaller"
-    verdict = (
-        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What did the other images contribute?"
-    )
-    return f"the gain went from {every} to {few}: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "What did the other images contribute?")
+    return f"the gain went from {every} to {few}: {said}"

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from regbook.checks import checker, expect, number, prediction_then_run
+from regbook.checks import checker, expect, expect_number, number, prediction_then_run, trend, verdict
 
 
 @checker
@@ -22,9 +22,7 @@ def loss_by_hand(answer: object) -> str:
         2.5 / 3 + 0.55: "the lecture's loss sums over the classes; only PyTorch's divides by their number.",
         1.05: "each class has its own max(0, …): the third class costs 0, not −2.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, abs_tol=1e-3), why)
-    expect(math.isclose(value, 3.05, abs_tol=1e-3), f"{value:.4g} is not it. Write down the two hinges first, then R.")
+    expect_number(value, 3.05, mistakes, "Write down the two hinges first, then R.", abs_tol=1e-3)
     return "hinges 2.5 + 0, penalty 0.1 · 5.5: together 3.05."
 
 
@@ -66,12 +64,8 @@ def clean(answer) -> str:
     prediction, noisy, right = prediction_then_run(answer, ("larger", "smaller", "gone"))
     expect(noisy.low > 0, f"with wrong labels your gain is {noisy}: subtract the accuracy of 'none' from that with the penalty.")
     expect(abs(right.mean) < 1, f"{right} is no difference of accuracies: they are fractions between 0 and 1.")
-    outcome = "gone" if right.low <= 0 else "larger" if right.mean > noisy.mean else "smaller"
-    same = prediction == outcome
-    verdict = (
-        "as you predicted." if same else f"you predicted {prediction!r}. What did the penalty keep the network from learning?"
-    )
-    return f"the gain went from {noisy} to {right}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(noisy, right), "What did the penalty keep the network from learning?")
+    return f"the gain went from {noisy} to {right}: {said}"
 
 
 def _soft(z: torch.Tensor, t: float) -> torch.Tensor:
@@ -91,9 +85,7 @@ def prior_width(answer: object) -> str:
         1 / 50**0.5: "SGD's weight decay is the gradient of (d/2) Σw², not of d Σw².",
         (2 / 25) ** 0.5: "SGD's weight decay is the gradient of (d/2) Σw²: no factor 2 is left.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, rel_tol=5e-3), why)
-    expect(math.isclose(value, 0.2, rel_tol=5e-3), f"{value:.4g} is not it. Solve d = 1/(nτ²) for τ.")
+    expect_number(value, 0.2, mistakes, "Solve d = 1/(nτ²) for τ.", rel_tol=5e-3)
     return "1/√(nd) = 1/√25 = 0.2: nine of ten weights within a third of a unit."
 
 
@@ -135,9 +127,8 @@ def more_data(answer) -> str:
     expect(few.high < 0, f"with few points your shortfall is {few}: subtract the arm '1' from '1/4', not the other way round.")
     expect(many.mean > -1, f"{many} is no difference of shares: they are fractions between 0 and 1.")
     outcome = "gone" if abs(many.mean) < 0.02 else "smaller" if many.mean > few.mean else "larger"
-    same = prediction == outcome
-    verdict = "as you predicted." if same else f"you predicted {prediction!r}. Which shrinks faster, the pull or the band?"
-    return f"the shortfall went from {few} to {many}: {outcome!r}, {verdict}"
+    said = verdict(prediction, outcome, "Which shrinks faster, the pull or the band?")
+    return f"the shortfall went from {few} to {many}: {said}"
 
 
 def _ridge(X: torch.Tensor, y: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
@@ -157,9 +148,7 @@ def radius_by_hand(answer: object) -> str:
         math.sqrt(10): "that is the minimum without a penalty; shrink its coordinates first.",
         math.hypot(0.9375, 0.5): "the shares multiply the coordinates 1 and 3 of the minimum.",
     }
-    for mistaken, why in mistakes.items():
-        expect(not math.isclose(value, mistaken, abs_tol=1e-3), why)
-    expect(math.isclose(value, right, abs_tol=1e-3), f"{value:.4g} is not it. Which share of each coordinate stays?")
+    expect_number(value, right, mistakes, "Which share of each coordinate stays?", abs_tol=1e-3)
     return "the coordinates 0.9375 and 1.5 have the length 1.769."
 
 
@@ -198,6 +187,5 @@ def loss_scale(answer) -> str:
         before.low > 0, f"with the plain loss your gain is {before}: subtract the accuracy of 'none' from that with the penalty."
     )
     expect(abs(after.mean) < 1, f"{after} is no difference of accuracies: they are fractions between 0 and 1.")
-    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does Adam divide by?"
-    return f"the gain went from {before} to {after}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(before, after), "What does Adam divide by?")
+    return f"the gain went from {before} to {after}: {said}"

@@ -5,7 +5,7 @@ import math
 import torch
 
 from regbook import pruning
-from regbook.checks import checker, describe, expect, number, prediction_then_run
+from regbook.checks import checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 
 
 @checker
@@ -13,14 +13,13 @@ def times_smaller(answer: object) -> str:
     """32 bits a weight against 32 + 16 bits for each of the 10 % that are left: 6.67, to 2 %."""
     value = number(answer)
 
-    def near(wanted: float) -> bool:
-        return math.isclose(value, wanted, rel_tol=0.02)
-
-    expect(not near(10), "ten times fewer weights are left, but each now needs an index to say where it belongs.")
-    expect(not near(0.15), "that is the share that is left; asked for is how many times smaller it is.")
-    expect(not near(1 / 1.35), "90 % of the weights go; you kept them and dropped the 10 %.")
-    expect(not near(20), "the index comes on top of the 32 bits of the value; it does not replace them.")
-    expect(near(1 / 0.15), f"{value:.3g} is not it. Count the bits of 1,000 weights, and of the 100 that are left.")
+    mistakes = {
+        10: "ten times fewer weights are left, but each now needs an index to say where it belongs.",
+        0.15: "that is the share that is left; asked for is how many times smaller it is.",
+        1 / 1.35: "90 % of the weights go; you kept them and dropped the 10 %.",
+        20: "the index comes on top of the 32 bits of the value; it does not replace them.",
+    }
+    expect_number(value, 1 / 0.15, mistakes, "Count the bits of 1,000 weights, and of the 100 that are left.", rel_tol=0.02)
     return "32,000 bits against 4,800: 6.7 times smaller, not ten."
 
 
@@ -83,11 +82,8 @@ def one_in_fifty(answer) -> str:
     for measured in (before, after):
         expect(abs(measured.mean) <= 1, f"accuracies are shares, so a lead lies between -1 and 1; {measured} came.")
     expect(before.high > 0, f"at 90 % your lead is negative ({before}): subtract re-initialized from fine-tuned.")
-    outcome = "gone" if after.low <= 0 else "larger" if after.mean > before.mean else "smaller"
-    verdict = (
-        "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What does the cut leave to repair?"
-    )
-    return f"the lead went from {before} to {after}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(before, after), "What does the cut leave to repair?")
+    return f"the lead went from {before} to {after}: {said}"
 
 
 @checker
@@ -145,13 +141,8 @@ def right_sizes(answer) -> str:
     """(prediction, loss above the ticket's with new weights, with its own weights shuffled), as Estimates."""
     prediction, new, own = prediction_then_run(answer, ("larger", "smaller", "gone"))
     expect(new.high > 0, f"with new weights your difference is negative ({new}): subtract the ticket's loss, and take losses.")
-    outcome = "gone" if own.low <= 0 else "larger" if own.mean > new.mean else "smaller"
-    verdict = (
-        "as you predicted."
-        if prediction == outcome
-        else f"you predicted {prediction!r}. What does shuffling keep, and what does it lose?"
-    )
-    return f"the loss is above the ticket's by {new} with new weights and by {own} with its own, shuffled: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(new, own), "What does shuffling keep, and what does it lose?")
+    return f"the loss is above the ticket's by {new} with new weights and by {own} with its own, shuffled: {said}"
 
 
 @checker
@@ -223,10 +214,5 @@ def new_filters(answer) -> str:
     expect(
         everything.high > 0, f"with all weights new your loss is negative ({everything}): subtract from the ticket's accuracy."
     )
-    outcome = "gone" if filters.low <= 0 else "larger" if filters.mean > everything.mean else "smaller"
-    verdict = (
-        "as you predicted."
-        if prediction == outcome
-        else f"you predicted {prediction!r}. What do the fully connected layers read?"
-    )
-    return f"lost were {everything} with all weights new and {filters} with new filters: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(everything, filters), "What do the fully connected layers read?")
+    return f"lost were {everything} with all weights new and {filters} with new filters: {said}"

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from regbook.checks import checker, expect, number, prediction_then_run
+from regbook.checks import checker, expect, number, prediction_then_run, trend, verdict
 from regbook.claims import estimate
 
 
@@ -62,6 +62,5 @@ def gain_with_more_data(answer) -> str:
     expect(few.mean > 0, f"your gain with 300 examples is negative ({few}): subtract the control from the shifted arm.")
     expect(many.mean > -few.mean / 2, f"your gain with 1,500 examples is {many}: subtract the control from the shifted arm.")
     expect(abs(few.mean) < 1 and abs(many.mean) < 1, f"gains are differences of accuracies, below one; {few} and {many} came.")
-    outcome = "larger" if many.mean > few.mean else "gone" if many.low <= 0 <= many.high else "smaller"
-    verdict = "as you predicted." if prediction == outcome else f"you predicted {prediction!r}. What do shifts replace?"
-    return f"the gain went from {few} to {many}: {outcome!r}, {verdict}"
+    said = verdict(prediction, trend(few, many), "What do shifts replace?")
+    return f"the gain went from {few} to {many}: {said}"
