@@ -152,10 +152,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "REGBOOK_PROCESSES": "1"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
 @page
-def test_claims_hold_for_other_seeds(path, seed):
-    command = [sys.executable, "-W", "error", "-m", "regbook", "run", str(path), "--seed", str(seed)]
+def test_claims_hold_for_another_seed(path):
+    command = [sys.executable, "-W", "error", "-m", "regbook", "run", str(path), "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "every claim held" in done.stdout

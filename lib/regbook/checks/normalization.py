@@ -1,0 +1,1 @@
+"""Feedback for the exercises of ``chapters/normalization``."""
