@@ -1,9 +1,11 @@
 """Feedback for the exercises of ``chapters/dropout``."""
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 
-from regbook.checks import checker, describe, expect, number, prediction_then_run, trend, verdict
+from regbook.checks import Wrong, checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
 
 # --- bagging -------------------------------------------------------------------------------------------------------
 
@@ -72,3 +74,129 @@ def early_members(answer) -> str:
     expect(before.high > 0, f"with 100 steps your gain is negative ({before}): subtract one member from the average.")
     said = verdict(prediction, trend(before, after), "How much do early members disagree?")
     return f"the gain went from {before} to {after}: {said}"
+
+
+# --- dropout -------------------------------------------------------------------------------------------------------
+
+
+@checker
+def relu_by_hand(answer: object) -> str:
+    """E relu(m₁·2 − m₂) over the four masks, kept with p = 0.8, not rescaled: 0.64·1 + 0.16·2."""
+    mistakes = {
+        0.8: "that is relu(p · 1), weight scaling. The mean of a ReLU is not the ReLU of the mean.",
+        0.75: "the four masks are equally likely only at p = 1/2.",
+        1.0: "that is the unit with both inputs; average over the masks.",
+        1.2: "you divided by p; the vanilla form rescales nothing in training.",
+        0.92: "a ReLU turns −1 into 0: the mask that keeps only the second input adds nothing.",
+        0.64: "there is a second mask whose output is not zero: the one that keeps only the first input.",
+    }
+    expect_number(
+        number(answer), 0.96, mistakes, "Add P(m) · relu(…) over the four masks; two of them give 0.", rel_tol=0, abs_tol=0.004
+    )
+    return "0.64 · 1 + 0.16 · 2. Weight scaling would say 0.8."
+
+
+@checker
+def three_layers(answer) -> str:
+    """Evaluation against the plain network, training against all 2⁷ sub-networks of a 3-4-3-2 network."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((4, 3), (3, 4), (2, 3))
+    layers = [
+        (0.5 + torch.rand(shape, generator=generator).double(), 0.1 + torch.rand(shape[0], generator=generator).double())
+        for shape in shapes
+    ]  # all positive: every unit is active, so every mask is seen in the output
+    x = torch.rand(5, 3, generator=generator).double()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        _evaluation(answer, x, layers)
+        _training(answer, x[:1], layers)
+        _ends(answer, x, layers)
+    return "plain in evaluation, scaled once in training, and every unit kept with probability p."
+
+
+def _plain(x: torch.Tensor, layers: list, first=1.0, second=1.0) -> torch.Tensor:
+    """The network whose hidden layers are multiplied by ``first`` and ``second``."""
+    (w1, b1), (w2, b2), (w3, b3) = layers
+    hidden = F.relu(x @ w1.T + b1) * first
+    return (F.relu(hidden @ w2.T + b2) * second) @ w3.T + b3
+
+
+def _evaluation(answer, x: torch.Tensor, layers: list) -> None:
+    (w1, b1), (w2, b2), (w3, b3) = layers
+    signed = [(w1 - 1, b1), (w2 - 1, b2), (-w3, -b3)]  # a ReLU after the last layer would show
+    for p, weights in ((0.7, signed), (0.3, layers)):
+        given = x.clone()
+        one, two = answer(x, weights, p, False), answer(x, weights, p, False)
+        expect(torch.equal(x, given), "your function changed its input x; work on a copy.")
+        expect(isinstance(one, torch.Tensor), f"a tensor is needed, and {describe(one)} came.")
+        right = _plain(x, weights)
+        expect(
+            one.shape == right.shape, f"with training=False: N × outputs is {tuple(right.shape)}, and {tuple(one.shape)} came."
+        )
+        expect(
+            torch.equal(one, two),
+            "with training=False two passes differ. F.dropout drops unless it is told training=False: hand the flag on.",
+        )
+        mistakes = {
+            "the hidden layers are multiplied by p. Inverted dropout has scaled in training already: you scale twice.": (p, p),
+            "the hidden layers are multiplied by 1 − p. Inverted dropout does nothing at test time.": (1 - p, 1 - p),
+            "the hidden layers are divided by p. Inverted dropout divides in training only.": (1 / p, 1 / p),
+        }
+        for mistake, factors in mistakes.items():
+            expect(not torch.allclose(one, _plain(x, weights, *factors)), f"with training=False {mistake}")
+        expect(weights is layers or not torch.allclose(one, F.relu(right)), "the last layer has no ReLU behind it.")
+        expect(torch.allclose(one, right), "with training=False the output is not that of the plain network.")
+
+
+def _training(answer, x: torch.Tensor, layers: list, rows: int = 4000) -> None:
+    for p in (0.7, 0.4):
+        found = answer(x.expand(rows, -1).clone(), layers, p, True)
+        place = f"With training=True and p = {p}:"
+        expect(found.shape == (rows, 2), f"{place} N × outputs is {(rows, 2)}, and {tuple(found.shape)} came.")
+        expect(bool(found.isfinite().all()), f"{place} your outputs are not finite.")
+        expect(not torch.allclose(found, _plain(x, layers)), f"{place} nothing was dropped.")
+        expect(not torch.allclose(found, found[:1]), f"{place} all rows share one mask; draw one for each row.")
+        expect(not (found == 0).any(), f"{place} outputs were dropped, or scaled away; only hidden units are dropped.")
+        masks = torch.tensor(list(product((0.0, 1.0), repeat=7)), dtype=torch.float64)
+        chance = _chance(masks, p)
+
+        def comes_from(scale: float, masks=masks, found=found) -> bool:
+            """Is every row the output of one of the sub-networks, kept units times ``scale``?"""
+            allowed = _plain(x, layers, scale * masks[:, :4], scale * masks[:, 4:])
+            return bool((torch.cdist(found, allowed, p=float("inf")).amin(1) < 1e-6).all())
+
+        swapped = "you keep with probability 1 − p. F.dropout and nn.Dropout take the probability of dropping."
+        expect(not comes_from(1.0), f"{place} what is kept is not divided by p: the test network would be 1/p times too loud.")
+        if not comes_from(1 / p):
+            expect(not comes_from(1 / (1 - p)), f"{place} {swapped}")
+            expect(not comes_from(p), f"{place} what is kept is multiplied by p; divide by it.")
+            expect(not comes_from(1 / p**2), f"{place} you divide by p twice. F.dropout does it already.")
+            raise Wrong(f"{place} these are no outputs of sub-networks. Drop both hidden layers, and nothing else.")
+        outputs = _plain(x, layers, masks[:, :4] / p, masks[:, 4:] / p)
+        mean = chance @ outputs
+        error = (chance @ (outputs - mean).square() / rows).sqrt()
+        expect(bool(((found.mean(0) - mean).abs() < 6 * error).all()), f"{place} units are not kept with probability p.")
+
+
+def _chance(masks: torch.Tensor, p: float) -> torch.Tensor:
+    return (p * masks + (1 - p) * (1 - masks)).prod(-1)
+
+
+def _ends(answer, x: torch.Tensor, layers: list) -> None:
+    expect(torch.allclose(answer(x, layers, 1.0, True), _plain(x, layers)), "at p = 1 nothing may be dropped.")
+    nothing = answer(x, layers, 0.0, True)
+    expect(
+        not nothing.isnan().any(), "at p = 0 your output is NaN: a mask of zeros divided by zero. Leave such a mask undivided."
+    )
+    expect(torch.allclose(nothing, _plain(x, layers, 0, 0)), "at p = 0 every hidden unit is dropped, and the last bias remains.")
+
+
+@checker
+def narrow(answer) -> str:
+    """(prediction, gain of the wide network, gain of the narrow one), as Estimates of a difference in test accuracy."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"shares of right answers lie between 0 and 1; a gain of {measured} came.")
+    expect(before.high > 0, f"the gain of the wide network is negative ({before}): subtract p = 1 from p = 0.5.")
+    question = "How many units does a mask leave of ten?"
+    return f"the gain went from {before} to {after}: {verdict(prediction, trend(before, after), question)}"
