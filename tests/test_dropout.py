@@ -294,3 +294,221 @@ def test_narrow_tells_what_happened():
 def test_narrow_refuses(answer, words):
     feedback = check.narrow(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- where the mask sits -------------------------------------------------------------------------------------------
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def every_mask(n):
+    return (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).double()
+
+
+def exact(layer, v, masks, chance):
+    """Mean and variance of the pre-activation, and mean of the ReLU, over all ``masks`` (K × out × in + 1)."""
+    W = torch.cat([layer.weight, layer.bias[:, None]], 1)
+    u = (masks * W) @ F.pad(v, (0, 1), value=1.0)
+    mean = chance @ u
+    return mean, chance @ (u - mean).square(), chance @ u.relu()
+
+
+@pytest.mark.parametrize("p", [0.3, 0.5, 0.8])
+def test_eval_mode_knows_mean_and_variance_over_all_masks_of_weights_or_of_inputs(p):
+    torch.manual_seed(0)
+    v = torch.randn(3, dtype=torch.float64)
+    for kind, n in ((dropout.DropConnect, 8), (dropout.DropAll, 4)):
+        layer = kind(3, 2, p, activation=lambda u: u, samples=0).double().eval()
+        masks = every_mask(n)
+        chance = (p**masks * (1 - p) ** (1 - masks)).prod(1)
+        shaped = masks.view(-1, 2, 4) if n == 8 else masks[:, None].expand(-1, 2, -1)  # DropAll's other half: whole columns
+        with torch.no_grad():
+            mean, variance, _ = exact(layer, v, shaped, chance)
+            torch.testing.assert_close(layer(v), mean)
+            layer.activation, layer.samples = torch.square, 40_000  # the mean square shows the variance
+            torch.testing.assert_close(layer(v), mean.square() + variance, rtol=0.05, atol=0.01)
+
+
+def test_the_gaussian_is_nearer_to_all_masks_than_scaled_weights_and_the_page_has_its_closed_form():
+    gaussian_relu, mean_and_std, page_masks = definitions("drop-family", "gaussian_relu", "mean_and_std", "every_mask")
+    assert torch.equal(page_masks(5), every_mask(5))
+    torch.manual_seed(1)
+    layer = dropout.DropConnect(9, 6, 0.5, samples=4000, generator=seeded()).double().eval()
+    v, masks = torch.randn(9, dtype=torch.float64), every_mask(10)
+    with torch.no_grad():
+        _, _, truth = exact(layer, v, masks[:, None].expand(-1, 6, -1), torch.full((1024,), 1 / 1024, dtype=torch.float64))
+        closed, drawn = gaussian_relu(*mean_and_std(layer, v)), layer(v)
+        layer.samples = 0
+        scaled = layer(v)
+    torch.testing.assert_close(drawn, closed, atol=0.03, rtol=0)
+    assert (closed - truth).abs().mean() < 0.3 * (scaled - truth).abs().mean()
+    assert (scaled <= truth + 1e-9).all()  # Jensen
+
+
+@pytest.mark.parametrize("kind", [dropout.DropConnect, dropout.DropAll])
+def test_masks_are_drawn_again_differ_by_example_and_dropped_weights_get_no_gradient(kind):
+    generator = seeded(3)
+    layer, v = kind(5, 4, 0.5, generator=generator), torch.ones(30, 5)
+    first = layer(v)
+    assert not torch.equal(first, layer(v))
+    generator.manual_seed(3)
+    assert torch.equal(layer(v), first)
+    generator.manual_seed(3)
+    M = layer.mask(F.pad(v, (0, 1)), torch.zeros(4, 6))
+    assert M.shape == (30, 4, 6) and len(M.flatten(1).unique(dim=0)) > 20
+    by_hand = torch.einsum("noi,ni->no", M * torch.cat([layer.weight, layer.bias[:, None]], 1), F.pad(v, (0, 1), value=1.0))
+    torch.testing.assert_close(by_hand.relu(), first)
+    one = kind(5, 4, 0.5, lambda u: u, generator=seeded(8))
+    one(v[:1]).sum().backward()
+    M = kind(5, 4, 0.5, generator=seeded(8)).mask(F.pad(v[:1], (0, 1)), torch.zeros(4, 6))
+    assert torch.equal(one.weight.grad, M[0, :, :5]) and torch.equal(one.bias.grad, M[0, :, 5])
+
+
+def test_one_mask_for_the_batch_is_a_choice():
+    v = torch.ones(6, 5)
+    for kind in (dropout.DropConnect, dropout.DropAll):
+        out = kind(5, 40, 0.5, per_example=False, generator=seeded())(v)
+        assert torch.equal(out, out[:1].expand(6, -1))
+    maps = dropout.DropMaps(0.5, per_example=False, generator=seeded())(torch.ones(6, 40, 2, 2))
+    assert torch.equal(maps, maps[:1].expand(6, -1, -1, -1)) and set(maps.unique().tolist()) == {0.0, 1.0}
+
+
+def test_dropall_tosses_between_columns_and_single_weights():
+    v, W = torch.ones(2000, 9), torch.zeros(8, 9)
+    columns = {}
+    for share in (0.0, 0.3, 1.0):
+        M = dropout.DropAll(8, 8, 0.5, weights=share, generator=seeded()).mask(v, W)
+        columns[share] = (M[:, :1] == M).all(-1).all(-1).float().mean().item()  # all units have the same mask
+        assert abs(M.mean() - 0.5) < 0.02
+    assert columns[0.0] == 1 and columns[1.0] == 0 and abs(columns[0.3] - 0.7) < 0.06
+
+
+@pytest.mark.parametrize("kind", [dropout.DropConnect, dropout.DropAll])
+def test_at_the_ends_of_p_a_plain_layer_and_the_activation_of_zero(kind):
+    v = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    for training in (True, False):
+        full = kind(5, 4, 1.0).double().train(training)
+        torch.testing.assert_close(full(v), F.linear(v, full.weight, full.bias).relu())
+        nothing = kind(5, 4, 0.0, torch.sigmoid).double().train(training)
+        assert (nothing(v) == 0.5).all()
+        for layer in (full, nothing, kind(5, 4, 0.5).double().train(training)):
+            (grad,) = torch.autograd.grad(layer(0 * v).sum() + layer(v).sum(), v)
+            assert grad.isfinite().all()
+    silent = kind(5, 4, 0.5).double().eval()
+    torch.nn.init.zeros_(silent.bias)
+    assert (
+        torch.autograd.grad(silent(0 * v).sum(), silent.weight)[0].isfinite().all()
+    )  # no variance, and its root has no gradient
+
+
+def test_a_layer_of_the_family_starts_as_a_linear_layer_and_takes_any_leading_axes():
+    torch.manual_seed(4)
+    plain = torch.nn.Linear(5, 3)
+    torch.manual_seed(4)
+    ours = dropout.DropConnect(5, 3, 0.9)
+    torch.testing.assert_close(plain.state_dict(), ours.state_dict())
+    for training in (True, False):
+        assert ours.train(training)(torch.randn(2, 7, 5)).shape == (2, 7, 3)
+        assert ours(torch.randn(5)).shape == (3,)
+    assert repr(ours) == "DropConnect(5, 3, p=0.9)" and repr(dropout.DropMaps(0.9)) == "DropMaps(p=0.9)"
+
+
+def test_dropmaps_is_p_times_dropout2d_with_the_same_mask():
+    p, x = 0.6, torch.randn(4, 30, 3, 2, dtype=torch.float64, requires_grad=True)
+    inverted, generator = torch.nn.Dropout2d(1 - p), seeded(2)
+    maps = dropout.DropMaps(p, generator=generator)
+    found = maps(x)
+    whole = (found != 0).flatten(2)
+    assert torch.equal(whole.all(-1), whole.any(-1)) and 0 < whole.double().mean() < 1
+    generator.manual_seed(2)
+    m = dropout.keep((4, 30, 1, 1), p, like=x, generator=generator)
+    torch.testing.assert_close(found, m * x)
+    torch.manual_seed(0)
+    theirs = inverted(x)
+    torch.testing.assert_close((theirs != 0) * x, p * theirs)
+    torch.testing.assert_close(maps.eval()(x), p * inverted.eval()(x))
+    assert torch.autograd.grad(maps(x).sum(), x)[0].eq(p).all()
+    assert torch.equal(dropout.DropMaps(1.0)(x), x) and not dropout.DropMaps(0.0)(x).any()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: dropout.DropConnect(3, 2, 1.2), "p=1.2; it is the probability of keeping"),
+        (lambda: dropout.DropAll(3, 2, -0.1), "p=-0.1"),
+        (lambda: dropout.DropAll(3, 2, 0.5, weights=2), "weights=2; it is the probability"),
+        (lambda: dropout.DropConnect(3, 2, samples=-1), "samples=-1"),
+        (lambda: dropout.DropMaps(float("nan")), "p=nan"),
+        (lambda: dropout.DropMaps(0.5)(torch.ones(3, 4)), r"x has shape \(3, 4\)"),
+    ],
+)
+def test_the_family_refuses(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0, "ReLU of the mean"),
+        (-0.5, "mean of u"),
+        (3, "All four masks count"),
+        (0.7664, "what the Gaussian says"),
+        (1.25, "is not it"),
+        ("x", "a finite number"),
+    ],
+)
+def test_mean_relu(answer, words):
+    assert check.mean_relu(0.75).passed and check.mean_relu(...).passed is None
+    feedback = check.mean_relu(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def drop(scale=lambda p: 1 / p, shape=lambda n, d, i: (n, d, i), rate=lambda p: p, own=None):
+    def answer(v, W, p, generator):
+        given = shape(len(v), *W.shape)
+        M = (torch.rand(given, generator=own(generator) if own else generator) < rate(p)).float()
+        return scale(p) * torch.einsum("noi,ni->no", (M * W).expand(len(v), *W.shape), v)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (drop(scale=lambda p: 1), "nothing was scaled"),
+        (drop(scale=lambda p: 1 / p**2), "done twice"),
+        (drop(scale=lambda p: p), "multiplied by p"),
+        (drop(shape=lambda n, d, i: (1, d, i)), "each example needs its own"),
+        (drop(shape=lambda n, d, i: (n, 1, i)), "your mask is on the inputs"),
+        (drop(shape=lambda n, d, i: (n, d, 1)), "the variance is not"),
+        (drop(rate=lambda p: 1 - p), "at p = 1 nothing is dropped"),
+        (drop(rate=lambda p: 1 - p if p < 1 else 1), "the probability of keeping"),
+        (drop(rate=lambda p: 1 - p if p < 1 else 1, scale=lambda p: 1), "and nothing was scaled"),
+        (drop(own=lambda g: None), "draw every mask from `generator`"),
+        (drop(own=lambda g: seeded(5)), "another seed gave the same masks"),
+        (lambda v, W, p, generator: v, "the pre-activations are N × d"),
+        (lambda v, W, p, generator: 1.0, "a tensor is needed"),
+    ],
+)
+def test_inverted(answer, words):
+    assert check.inverted(drop()).passed
+    assert check.inverted(lambda v, W, p, generator: ...).passed is None
+    feedback = check.inverted(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_one_mask_a_batch():
+    own, less = estimate([0.10, 0.12, 0.11]), estimate([0.05, 0.06, 0.05])
+    assert "'smaller', as you predicted" in check.one_mask_a_batch(("smaller", own, less)).message
+    assert "you predicted 'gone'" in check.one_mask_a_batch(("gone", own, less)).message
+    assert check.one_mask_a_batch((..., own, ...)).passed is None
+    for answer, words in (
+        (("less", own, less), "'less' came"),
+        (("gone", own, own), "the same"),
+        (("gone", 0.1, less), "interval"),
+    ):
+        assert words in check.one_mask_a_batch(answer).message
+    assert "between 0 and 1" in check.one_mask_a_batch(("gone", own, estimate([5.0, 6.0]))).message

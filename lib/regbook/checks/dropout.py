@@ -200,3 +200,67 @@ def narrow(answer) -> str:
     expect(before.high > 0, f"the gain of the wide network is negative ({before}): subtract p = 1 from p = 0.5.")
     question = "How many units does a mask leave of ten?"
     return f"the gain went from {before} to {after}: {verdict(prediction, trend(before, after), question)}"
+
+
+# --- where the mask sits -------------------------------------------------------------------------------------------
+
+
+@checker
+def mean_relu(answer: object) -> str:
+    """w · v = (3, −4) with p = 1/2: u is 0, 3, −4, −1, each as likely."""
+    mistakes = {
+        0: "that is the ReLU of the mean, as weight scaling has it. Apply the ReLU to each of the four values first.",
+        -0.5: "that is the mean of u. Apply the ReLU to each of the four values before you average.",
+        3: "that is the sum, or the mean over the masks that switch the unit on. All four masks count.",
+        0.766: "that is what the Gaussian says. Here there are four masks, and you can count them.",
+    }
+    expect_number(number(answer), 0.75, mistakes, "Which four values does u take?", abs_tol=0.002)
+    return "(0 + 3 + 0 + 0)/4. Weight scaling says 0, the Gaussian 0.767."
+
+
+@checker
+def inverted(answer) -> str:
+    """Mean, variance and covariance of 20,000 equal examples, whose masks must be their own; p = 1; a mask drawn again."""
+    generator = torch.Generator().manual_seed(0)
+    v, W = torch.rand(3, 5, generator=generator) + 0.5, torch.rand(4, 5, generator=generator) + 0.5
+
+    def drawn(v: torch.Tensor, p: float, seed: int = 1) -> torch.Tensor:
+        found = answer(v, W.clone(), p, torch.Generator().manual_seed(seed))
+        expect(isinstance(found, torch.Tensor), f"a tensor is needed, and {describe(found)} came.")
+        shape = (len(v), len(W))
+        expect(found.shape == shape, f"for p={p} the pre-activations are N × d, here {shape}, and {tuple(found.shape)} came.")
+        return found
+
+    expect(torch.allclose(drawn(v, 1.0), v @ W.T, atol=1e-4), "at p = 1 nothing is dropped: v @ W.T is expected.")
+    p, n, first = 0.8, 20_000, v[:1]
+    u, plain = drawn(first.expand(n, -1), p), (first @ W.T)[0]
+    again, other = drawn(first.expand(n, -1), p), drawn(first.expand(n, -1), p, seed=2)
+    expect(not torch.allclose(u[:50], u[:1].expand(50, -1)), "one mask serves the whole batch; each example needs its own.")
+    expect(torch.equal(u, again), "the same generator gave other masks: draw every mask from `generator`.")
+    expect(not torch.equal(u, other), "another seed gave the same masks: draw from the `generator` that is passed.")
+    ratio = (u.mean(0) / plain).mean().item()
+    mistakes = {
+        p: "nothing was scaled: without 1/p the mean is p times too small.",
+        1 / p: "the scaling was done twice: divide by p once.",
+        (1 - p) / p: "p is the probability of keeping, and you dropped with it.",
+        1 - p: "p is the probability of keeping, you dropped with it, and nothing was scaled.",
+        p * p: "you multiplied by p, where you must divide by it.",
+    }
+    expect_number(ratio, 1, mistakes, f"The mean of the pre-activations is {ratio:.3f} times v @ W.T.", rel_tol=0.02)
+    covariance, right = u.T.cov(), (1 - p) / p * (first * W).square().sum(1)
+    apart = covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt()
+    expect(apart.abs() < 0.1, "two units vary together: your mask is on the inputs, and all units share it. Mask the weights.")
+    expect(
+        torch.allclose(covariance.diag(), right, rtol=0.1), "the mean is right, the variance is not: is each weight masked alone?"
+    )
+    return "the mean is v @ W.T, and each weight of each example has a mask of its own."
+
+
+@checker
+def one_mask_a_batch(answer) -> str:
+    """(prediction, gain with a mask an example, gain with one a batch), as Estimates of shares of right answers."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"shares of right answers lie between 0 and 1; a gain of {measured} came.")
+    question = "How many masks does a run meet, and do the examples of a batch need different ones?"
+    return f"the gain went from {before} to {after}: {verdict(prediction, trend(before, after), question)}"
