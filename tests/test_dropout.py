@@ -466,7 +466,7 @@ def test_mean_relu(answer, words):
     assert feedback.passed is False and words in feedback.message, feedback.message
 
 
-def drop(scale=lambda p: 1 / p, shape=lambda n, d, i: (n, d, i), rate=lambda p: p, own=None):
+def connect(scale=lambda p: 1 / p, shape=lambda n, d, i: (n, d, i), rate=lambda p: p, own=None):
     def answer(v, W, p, generator):
         given = shape(len(v), *W.shape)
         M = (torch.rand(given, generator=own(generator) if own else generator) < rate(p)).float()
@@ -478,23 +478,23 @@ def drop(scale=lambda p: 1 / p, shape=lambda n, d, i: (n, d, i), rate=lambda p: 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (drop(scale=lambda p: 1), "nothing was scaled"),
-        (drop(scale=lambda p: 1 / p**2), "done twice"),
-        (drop(scale=lambda p: p), "multiplied by p"),
-        (drop(shape=lambda n, d, i: (1, d, i)), "each example needs its own"),
-        (drop(shape=lambda n, d, i: (n, 1, i)), "your mask is on the inputs"),
-        (drop(shape=lambda n, d, i: (n, d, 1)), "the variance is not"),
-        (drop(rate=lambda p: 1 - p), "at p = 1 nothing is dropped"),
-        (drop(rate=lambda p: 1 - p if p < 1 else 1), "the probability of keeping"),
-        (drop(rate=lambda p: 1 - p if p < 1 else 1, scale=lambda p: 1), "and nothing was scaled"),
-        (drop(own=lambda g: None), "draw every mask from `generator`"),
-        (drop(own=lambda g: seeded(5)), "another seed gave the same masks"),
+        (connect(scale=lambda p: 1), "nothing was scaled"),
+        (connect(scale=lambda p: 1 / p**2), "done twice"),
+        (connect(scale=lambda p: p), "multiplied by p"),
+        (connect(shape=lambda n, d, i: (1, d, i)), "each example needs its own"),
+        (connect(shape=lambda n, d, i: (n, 1, i)), "your mask is on the inputs"),
+        (connect(shape=lambda n, d, i: (n, d, 1)), "the variance is not"),
+        (connect(rate=lambda p: 1 - p), "at p = 1 nothing is dropped"),
+        (connect(rate=lambda p: 1 - p if p < 1 else 1), "the probability of keeping"),
+        (connect(rate=lambda p: 1 - p if p < 1 else 1, scale=lambda p: 1), "and nothing was scaled"),
+        (connect(own=lambda g: None), "draw every mask from `generator`"),
+        (connect(own=lambda g: seeded(5)), "another seed gave the same masks"),
         (lambda v, W, p, generator: v, "the pre-activations are N × d"),
         (lambda v, W, p, generator: 1.0, "a tensor is needed"),
     ],
 )
 def test_inverted(answer, words):
-    assert check.inverted(drop()).passed
+    assert check.inverted(connect()).passed
     assert check.inverted(lambda v, W, p, generator: ...).passed is None
     feedback = check.inverted(answer)
     assert feedback.passed is False and words in feedback.message, feedback.message
