@@ -6,6 +6,7 @@ A mask may silence every unit of a layer: it is one of the members of the ensemb
 gives.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -124,3 +125,107 @@ class DropMaps(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+# --- schedules -----------------------------------------------------------------------------------------------------
+
+
+def curriculum(step: float, floor: float, gamma: float) -> float:
+    """Curriculum dropout (Morerio et al. 2017): the keep probability (1 − floor)·exp(−gamma·step) + floor.
+
+    It starts at 1 and falls to ``floor``. ``gamma`` is the rate per step; with γ = 10/T the floor is reached, to within
+    5e-5, after T steps. Raises ``ValueError`` unless 0 ≤ floor ≤ 1, gamma ≥ 0 and step ≥ 0.
+    """
+    check_rate(floor, "floor")
+    if not (gamma >= 0 and step >= 0):
+        raise ValueError(f"gamma={gamma}, step={step}; neither may be negative, or the schedule leaves [0, 1]")
+    return (1 - floor) * math.exp(-gamma * step) + floor
+
+
+class ScheduledDropout(nn.Module):
+    """Dropout that keeps with probability ``theta(t)`` in the t-th training pass, t = 0, 1, …, and scales by 1/theta(t).
+
+    In eval mode it passes its input on and t stands still; t is part of ``state_dict()``. Where theta(t) = 0 the output is
+    zero. Raises ``ValueError``, naming t, where the schedule leaves [0, 1].
+    """
+
+    def __init__(self, theta: Callable[[int], float], generator: torch.Generator | None = None):
+        super().__init__()
+        self.theta, self.generator, self.passes = theta, generator, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        p = self.theta(self.passes)
+        check_rate(p, f"theta({self.passes})")
+        self.passes += 1
+        return x * keep(x.shape, p, like=x, generator=self.generator) / (p or 1.0)
+
+    def get_extra_state(self) -> dict:
+        return {"passes": self.passes}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.passes = state["passes"]
+
+
+# --- fractional max pooling ----------------------------------------------------------------------------------------
+
+
+def fractional_regions(
+    n_in: int, n_out: int, *, u: float | None = None, kind: str = "pseudorandom", generator: torch.Generator | None = None
+) -> Tensor:
+    """The borders 0 = a₀ < a₁ < … = n_in − 1 of ``n_out`` pooling regions on one axis, with steps of 1 or 2 (Graham 2014).
+
+    ``"pseudorandom"``: aᵢ = ⌈α(i + u)⌉ − ⌈αu⌉ with α = (n_in − 1)/n_out and ``u`` in [0, 1), drawn where it is None.
+    ``"random"``: the same steps in random order. Indices count from 0, in the paper from 1. Returns n_out + 1 integers.
+    Raises ``ValueError`` unless 1 ≤ α ≤ 2.
+    """
+    if not 1 <= n_out <= n_in - 1 <= 2 * n_out:
+        raise ValueError(f"n_in={n_in}, n_out={n_out}; steps of 1 and 2 need n_out ≤ n_in − 1 ≤ 2·n_out")
+    if kind not in ("pseudorandom", "random") or (kind == "random" and u is not None):
+        raise ValueError(f"kind={kind!r}, u={u}; kind is 'pseudorandom' (with u or without) or 'random' (without)")
+    if u is not None and not 0 <= u < 1:
+        raise ValueError(f"u={u}; it must be in [0, 1)")
+    if kind == "random":
+        steps = 1 + (torch.randperm(n_out, generator=generator) < n_in - 1 - n_out).long()
+        return F.pad(steps.cumsum(0), (1, 0))
+    u = torch.rand((), generator=generator).item() if u is None else u
+    # ⌈(k + v)/n⌉ = ⌈(k + ⌈v⌉)/n⌉ for whole k and n: whole numbers cannot round to a wrong border
+    shifted = (n_in - 1) * torch.arange(n_out + 1) + math.ceil((n_in - 1) * u)
+    borders = -(-shifted // n_out)
+    return borders - borders[0]
+
+
+def fractional_max_pool2d(x: Tensor, rows: Tensor, columns: Tensor, *, overlapping: bool = True) -> Tensor:
+    """The maximum of each region of ``x``, N × C × H × W, between the borders ``rows`` and ``columns``.
+
+    Region i holds the lines aᵢ₋₁ … aᵢ, so that neighbours share a line; with ``overlapping=False`` it ends at aᵢ − 1, and
+    the last line of the picture is never read. Raises ``ValueError`` where borders leave the picture or steps are not 1 or 2.
+    """
+    for axis, borders in ((-2, rows), (-1, columns)):
+        steps = borders.diff()
+        if borders[0] < 0 or borders[-1] >= x.shape[axis] or not ((steps == 1) | (steps == 2)).all():
+            raise ValueError(f"borders {borders.tolist()}; steps of 1 or 2 within 0 … {x.shape[axis] - 1} are needed")
+        first, last = borders[:-1], borders[1:] - int(not overlapping)
+        lines = torch.stack([first, torch.minimum(first + 1, last), last], 1)  # a short region names a line twice
+        window = (3, 1) if axis == -2 else (1, 3)
+        x = F.max_pool2d(x.index_select(axis, lines.flatten().to(x.device)), window)
+    return x
+
+
+class FractionalMaxPool2d(nn.Module):
+    """Fractional max pooling to ``output_size`` × ``output_size``; every pass, in eval mode too, draws new regions.
+
+    One pattern serves the whole batch and all channels. ``u`` fixes it (one number for both axes). To test as the paper
+    does, average the outputs of several passes.
+    """
+
+    def __init__(
+        self, output_size: int, kind: str = "pseudorandom", u: float | None = None, generator: torch.Generator | None = None
+    ):
+        super().__init__()
+        self.output_size, self.how = output_size, {"kind": kind, "u": u, "generator": generator}
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (fractional_regions(size, self.output_size, **self.how) for size in x.shape[-2:])
+        return fractional_max_pool2d(x, rows, columns)
