@@ -71,7 +71,7 @@ class LossHistory:
 class MentorNet(nn.Module):
     """Features of :class:`LossHistory`, … × n × 4, to logits, … × n; their sigmoid is the weight of an example.
 
-    Much smaller than the authors', which reads the losses with an LSTM and embeds label and epoch.
+    Smaller than the authors', which also reads the label; they write that its architecture matters little.
     """
 
     def __init__(self, hidden: int = 20):
