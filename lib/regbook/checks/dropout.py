@@ -330,3 +330,61 @@ def clean_lead(answer) -> str:
     expect(before.high > 0, f"with wrong labels your lead is negative ({before}): subtract none from curriculum.")
     told = verdict(prediction, trend(before, after), "Which labels can still do harm when they are learned by heart?")
     return f"the lead went from {before} to {after}: {told}"
+
+
+# --- noisy labels --------------------------------------------------------------------------------------------------
+
+
+@checker
+def true_accuracy(answer: object) -> str:
+    """k = 5, a fifth wrong, agreement 0.725: (0.725 − 0.05)/0.75 = 0.9."""
+    value = number(answer)
+    mistakes = {
+        0.725: "that is the agreement with the labels, of which a fifth is wrong.",
+        0.725 / 0.8: "wrong labels agree with the network too, where it makes the same mistake by luck.",
+        0.675 / 0.8: "the lucky agreements get fewer as the network gets better: the slope is not 1 − η.",
+        (0.725 - 0.04) / 0.76: "a wrong label is one of the k − 1 = 4 others, not of all 5.",
+    }
+    expect_number(value, 0.9, mistakes, "Which a solves 0.8 a + 0.2 (1 − a)/4 = 0.725?", rel_tol=5e-4)
+    return "0.8 · 0.9 + 0.2 · 0.1/4 = 0.725."
+
+
+@checker
+def forgetting_events(answer) -> str:
+    """Against a loop over epochs, with a single epoch among the inputs."""
+    generator = torch.Generator().manual_seed(0)
+    for epochs, n in ((6, 7), (12, 30), (2, 5), (1, 4)):
+        right = torch.rand(epochs, n, generator=generator) < 0.6
+        given = right.clone()
+        found = answer(right)
+        place = f"With {epochs} epoch{'s' * (epochs > 1)} and {n} examples:"
+        expect(torch.equal(right, given), f"{place} your function changed its input; work on a copy.")
+        expect(isinstance(found, torch.Tensor), f"{place} a tensor is needed, and {describe(found)} came.")
+        expect(found.shape == (n,), f"{place} one count an example is asked for, and shape {tuple(found.shape)} came.")
+        events, learned = (
+            sum((a[i] & ~a[i + 1] if i + 1 < epochs else torch.zeros(n)).long() for i in range(epochs)) for a in (right, ~right)
+        )
+        mistakes = {
+            "you counted both directions; only the change from right to wrong is forgetting.": events + learned,
+            "you counted how often an example is learned, from wrong to right.": learned,
+            "you counted the epochs in which it is wrong; an example that stays wrong is forgotten once at most.": (~right).sum(
+                0
+            ),
+            "you counted whether it was ever forgotten, not how often.": (events > 0).long(),
+        }
+        if not torch.equal(found.long(), events):
+            for mistake, counts in mistakes.items():
+                expect(not torch.equal(found.long(), counts), f"{place} {mistake}")
+            expect(False, f"{place} the counts are others. Compare each epoch with the next one.")
+    return "right in one epoch, wrong in the next."
+
+
+@checker
+def clean_labels(answer) -> str:
+    """(prediction, gain at 40 % wrong labels, gain without any), as Estimates of the gain in test accuracy."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"accuracies lie between 0 and 1; a gain of {measured} came.")
+    expect(before.high > 0, f"at 40 % your gain is negative ({before}): subtract no regularizer from the curriculum.")
+    outcome = verdict(prediction, trend(before, after), "Which examples have the largest losses when all labels are true?")
+    return f"the gain went from {before} to {after}: {outcome}"
