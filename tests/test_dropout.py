@@ -799,3 +799,116 @@ def test_clean_labels_tells_what_happened_and_refuses():
     ]:
         feedback = check.clean_labels(answer)
         assert feedback.passed is False and words in feedback.message
+
+
+# --- coarse to fine ------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_pictures_are_kronecker_products_and_their_average_is_the_big_digit():
+    compose, shuffle_cells = definitions("coarse-to-fine", "compose", "shuffle_cells")
+    torch.manual_seed(0)
+    big, small = (torch.rand(3, 8, 8) > 0.5).float(), torch.rand(3, 8, 8)
+    pictures = compose(big, small)
+    for picture, m, s in zip(pictures, big, small, strict=True):
+        torch.testing.assert_close(picture[0], torch.kron(m, s))
+    average = F.avg_pool2d(pictures, 8)[:, 0]
+    torch.testing.assert_close(average, small.mean((1, 2), keepdim=True) * big)
+    order = torch.rand(3, 64).argsort(1)
+    moved = F.avg_pool2d(shuffle_cells(pictures, order), 8).flatten(1)
+    torch.testing.assert_close(moved, average.flatten(1).gather(1, order))
+    assert check.shuffle_cells(shuffle_cells).passed
+
+
+def test_the_pages_blur_keeps_the_sum_and_halves_a_wave_where_the_exercise_says():
+    (blur,) = definitions("coarse-to-fine", "blur")
+    dot = torch.zeros(1, 1, 64, 64)
+    dot[..., 32, 32] = 1
+    for sigma in (0, 0.5, 1.5, 4):
+        torch.testing.assert_close(blur(dot, sigma).sum(), torch.tensor(1.0), atol=1e-5, rtol=0)
+    wave = (2 * torch.pi * torch.arange(64) / 8).cos().expand(64, 64)
+    sigma = 8 / math.pi * math.sqrt(math.log(2) / 2)
+    torch.testing.assert_close(blur(wave, sigma)[16:48, 16:48], wave[16:48, 16:48] / 2, atol=1e-3, rtol=0)
+    assert check.half_amplitude(sigma).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (1.499 / 64, "1/8 per pixel"),
+        (4.710, "π is missing"),
+        (9.420, "angular frequency"),
+        (2.248, "take the root"),
+        (2.120, "with a factor 2"),
+        (0.988, "natural logarithm"),
+        (3.0, "Solve"),
+        ("σ", "a finite number"),
+    ],
+)
+def test_half_amplitude(answer, words):
+    assert check.half_amplitude(...).passed is None
+    feedback = check.half_amplitude(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def shuffled(x, order):
+    cells = x.reshape(-1, 8, 8, 8, 8).transpose(2, 3).flatten(1, 2)
+    cells = cells[torch.arange(len(x))[:, None], order]
+    return cells.unflatten(1, (8, 8)).transpose(2, 3).reshape(x.shape)
+
+
+def pixels_apart(x, order):
+    cells = x.reshape(-1, 8, 8, 8, 8).permute(0, 2, 4, 1, 3).flatten(1, 2)
+    cells = cells[torch.arange(len(x))[:, None], order]
+    return cells.unflatten(1, (8, 8)).permute(0, 3, 1, 4, 2).reshape(x.shape)
+
+
+def over_the_input(x, order):
+    return x.copy_(shuffled(x, order))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x, order: shuffled(x, order.argsort(1)), "you moved cell k to order[n, k]"),
+        (lambda x, order: shuffled(x, order[:1].expand_as(order)), "the permutation of the first"),
+        (lambda x, order: shuffled(x.mT, order).mT, "column by column"),
+        (lambda x, order: shuffled(x, order).reshape(-1, 1, 8, 8, 8, 8).transpose(3, 5).reshape(x.shape), "exchanged"),
+        (lambda x, order: x.clone(), "nothing was moved"),
+        (lambda x, order: shuffled(x, order)[:, 0], "is needed"),
+        (lambda x, order: shuffled(x, (order + 1) % 64), "the cells are others"),
+        (pixels_apart, "pixels 8 apart"),
+        (over_the_input, "changed its input"),
+        (lambda x, order: x[:, :, order], "is needed"),
+        (lambda x, order: x[99], "raised IndexError"),
+    ],
+)
+def test_shuffle_cells(answer, words):
+    assert check.shuffle_cells(shuffled).passed
+    assert check.shuffle_cells(lambda x, order: ...).passed is None
+    feedback = check.shuffle_cells(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+FEW, MANY = estimate([0.14, 0.12, 0.16]), estimate([0.05, 0.06, 0.05])
+
+
+def test_more_labels_tells_what_happened():
+    assert "'smaller', as you predicted" in check.more_labels(("smaller", FEW, MANY)).message
+    assert "you predicted 'larger'" in check.more_labels(("larger", FEW, MANY)).message
+    assert "'gone', as you" in check.more_labels(("gone", FEW, estimate([-0.01, 0.01, 0.0]))).message
+    assert check.more_labels((..., FEW, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", FEW, MANY), "'less' came"),
+        (("smaller", FEW, FEW), "the same"),
+        (("smaller", estimate([-0.1, -0.12, -0.11]), MANY), "subtract one path"),
+        (("smaller", estimate([14.0, 12.0, 16.0]), MANY), "between 0 and 1"),
+        (("smaller", 0.11, MANY), "mean and interval"),
+    ],
+)
+def test_more_labels_refuses(answer, words):
+    feedback = check.more_labels(answer)
+    assert feedback.passed is False and words in feedback.message
