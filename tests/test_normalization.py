@@ -1,10 +1,17 @@
-"""The package's normalization against PyTorch, float64 and the formulas."""
+"""The package's normalization against PyTorch, float64 and the formulas; the exercises and definitions of its pages."""
+
+import ast
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
+from torch import nn
 
+from regbook.checks import normalization as check
+from regbook.claims import estimate
 from regbook.normalization import TLU, FilterResponseNorm, normalize
+from regbook.press import pages
 
 SHAPES = [(6, 8), (6, 8, 5), (6, 8, 3, 4), (6, 8, 2, 3, 2)]
 
@@ -120,3 +127,149 @@ def test_another_number_of_channels_is_refused(layer):
         layer(torch.randn(2, 4, 5))
     with pytest.raises(ValueError, match=r"it needs 3 channels"):
         layer(torch.randn(3))
+
+
+# --- batch-norm ----------------------------------------------------------------------------------------------------
+
+
+def definitions(section, *names):
+    """These functions of a page, as the page writes them."""
+    own = {"torch": torch, "F": F, "nn": nn}
+    for cell in pages.code_cells(pages.read(ROOT / f"chapters/normalization/{section}.ipynb")):
+        for node in ast.parse(cell).body:
+            if getattr(node, "name", "") in names and "..." not in ast.unparse(node):  # a stub ends in ...
+                exec(ast.unparse(node), own)
+    return [own[name] for name in names]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_pages_batch_norm_is_pytorchs(shape, dtype):
+    _, _, forward, running, backward = definitions("batch-norm", "over", "like", "forward", "running", "backward")
+    torch.manual_seed(0)
+    x, dy = 2 * torch.randn(2, *shape, dtype=dtype) + 1
+    gamma, beta, mean, var = torch.rand(4, 8, dtype=dtype)
+    y, (xhat, s, mu, v) = forward(x, gamma, beta)
+    ours = backward(dy, gamma, xhat, s)
+    stored = running(mean, var, mu, v, m=x.numel() // 8)
+    x.requires_grad_()
+    out = F.batch_norm(x, mean, var, gamma.requires_grad_(), beta.requires_grad_(), training=True)
+    torch.testing.assert_close(y, out)
+    torch.testing.assert_close(ours, torch.autograd.grad(out, [x, gamma, beta], dy))
+    torch.testing.assert_close(stored, (mean, var))
+
+
+def test_the_pages_groups_are_batch_norm_of_each_group():
+    (grouped,) = definitions("batch-norm", "Grouped")
+    torch.manual_seed(0)
+    x, layer, whole = torch.randn(12, 5), grouped(5, m=4), nn.BatchNorm1d(5)
+    parts = torch.cat([F.batch_norm(part, None, None, training=True) for part in x.split(4)])
+    torch.testing.assert_close(layer(x), parts)
+    whole(x)
+    torch.testing.assert_close(layer.running_var, whole.running_var)
+    torch.testing.assert_close(layer.eval()(x), whole.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.9 + 0.1 * 26 / 3, "biased"),
+        (11.8, "wrong way round"),
+        (7.9, "wrong way round, and the variance is biased"),
+        (0.9 + 0.1 * 13**0.5, "standard deviation"),
+        (3.5, "sum of squared"),
+        (13, "the batch's own"),
+        (0.4, "running mean"),
+        (5, "is not it"),
+    ],
+)
+def test_running_by_hand(answer, words):
+    assert check.running_by_hand(2.2).passed
+    assert check.running_by_hand(...).passed is None
+    feedback = check.running_by_hand(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def layer_with(
+    axes=None, running_axes=None, root=lambda v, eps: (v + eps).sqrt(), correction=0, unbiased=True, weigh=lambda a: a, count=None,
+    use="mode", keep=True, in_place=False,
+):  # fmt: skip
+    """Batch normalization with one thing wrong."""
+
+    def layer(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+        others, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        v, mu = torch.var_mean(x, others if axes is None else axes(x), correction=correction, keepdim=True)
+        batch = training if use == "mode" else use == "batch"
+        m = count(x) if count else x.numel() // x.shape[1]
+        used = (mu, v) if batch else (mean.view(shape), var.view(shape))
+        y = gamma.view(shape) * (x - used[0]) / root(used[1], eps) + beta.view(shape)
+        if training or not keep:
+            v, mu = torch.var_mean(x, others, correction=0)
+            a = weigh(momentum)
+            new = (1 - a) * mean + a * mu, (1 - a) * var + a * v * (m / (m - 1) if unbiased else 1)
+            mean, var = (mean.copy_(new[0]), var.copy_(new[1])) if in_place else new
+        return y, mean, var
+
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (layer_with(unbiased=False), "running variance: it takes the biased variance"),
+        (layer_with(weigh=lambda a: 1 - a), "wrong way round"),
+        (layer_with(count=len), "you counted the examples"),
+        (layer_with(root=lambda v, eps: v.sqrt() + eps), "ε is outside the root"),
+        (layer_with(root=lambda v, eps: v.sqrt()), "ε is missing"),
+        (layer_with(root=lambda v, eps: v + eps), "divide by its root"),
+        (layer_with(correction=1), "normalized with the biased variance"),
+        (layer_with(axes=lambda x: [1]), "averaged over the channels"),
+        (layer_with(axes=lambda x: [0]), "over the examples only"),
+        (layer_with(axes=lambda x: list(range(x.ndim))), "averaged over everything"),
+        (layer_with(axes=lambda x: list(range(2, x.ndim)) or [0]), "over the positions only"),
+        (layer_with(axes=lambda x: list(range(1, x.ndim)) if x.ndim > 2 else [0]), "layer normalization"),
+        (layer_with(axes=lambda x: [0, *range(1, x.ndim - 1)] if x.ndim > 2 else [0]), "all axes but the last"),
+        (layer_with(use="batch"), "in evaluation the running ones"),
+        (layer_with(use="running"), "in training those of the batch"),
+        (layer_with(keep=False), "evaluation leaves it"),
+        (layer_with(in_place=True), "changed a tensor"),
+        (lambda x, *rest: x, "three tensors"),
+        (lambda x, g, b, mean, var, *rest: (x[:1], mean, var), "the shape should be"),
+        (lambda x, g, b, mean, var, *rest: (0 * x, mean, var), "the values are others"),
+        (lambda x, *rest: x[99], "raised IndexError"),
+    ],
+)
+def test_whole_layer(answer, words):
+    feedback = check.whole_layer(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_whole_layer_accepts_the_page_and_another_way():
+    assert check.whole_layer(layer_with()).passed
+    assert check.whole_layer(*definitions("batch-norm", "layer")).passed
+    assert check.whole_layer(lambda *given: ...).passed is None
+
+
+LOST, REST = estimate([0.88, 0.90, 0.89]), estimate([0.15, 0.16, 0.17])
+
+
+def test_adam_start_tells_what_happened():
+    assert "'smaller', as you predicted" in check.adam_start(("smaller", LOST, REST)).message
+    assert "you predicted 'gone'" in check.adam_start(("gone", LOST, REST)).message
+    assert "'gone', as you" in check.adam_start(("gone", LOST, estimate([-0.01, 0.01, 0.0]))).message
+    assert check.adam_start((..., LOST, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", LOST, REST), "'less' came"),
+        (("smaller", LOST, LOST), "the same"),
+        (("smaller", estimate([-0.8, -0.9, -0.85]), REST), "subtract the network without BN"),
+        (("smaller", estimate([88.0, 90.0, 89.0]), REST), "between 0 and 1"),
+        (("smaller", 0.9, REST), "mean and interval"),
+    ],
+)
+def test_adam_start_refuses(answer, words):
+    feedback = check.adam_start(answer)
+    assert feedback.passed is False and words in feedback.message

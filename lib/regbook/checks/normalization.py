@@ -1,1 +1,135 @@
 """Feedback for the exercises of ``chapters/normalization``."""
+
+import torch
+from torch import Tensor
+
+from regbook.checks import checker, describe, expect, expect_number, number, prediction_then_run, trend, verdict
+
+# --- batch-norm ----------------------------------------------------------------------------------------------------
+
+
+@checker
+def running_by_hand(answer: object) -> str:
+    """0.9 · 1 + 0.1 · 13 = 2.2 for the values 1, 3, 8 and a running variance of 1."""
+    mistakes = {
+        0.9 + 0.1 * 26 / 3: "that is the biased variance, divided by m = 3. The running average takes the one divided by m − 1.",
+        0.1 + 0.9 * 13: "the momentum is the wrong way round: 0.1 is the weight of the new value.",
+        0.1 + 0.9 * 26 / 3: "the momentum is the wrong way round, and the variance is biased: divide by m − 1 = 2.",
+        0.9 + 0.1 * 13**0.5: "that averages the standard deviation; PyTorch averages the variance.",
+        0.9 + 0.1 * 26: "26 is the sum of squared deviations; divide it by m − 1.",
+        13: "that is the batch's own variance; it gets the weight 0.1, and the old average 0.9.",
+        0.9 * 0 + 0.1 * 4: "that is the running mean.",
+    }
+    expect_number(
+        number(answer), 2.2, mistakes, "Mean 4, deviations −3, −1 and 4: what is their variance with m − 1?", rel_tol=1e-3
+    )
+    return "26/2 = 13, and 0.9 · 1 + 0.1 · 13 = 2.2. With the biased variance it would have been 1.77."
+
+
+@checker
+def whole_layer(answer) -> str:
+    """Training and evaluation on N × C, N × C × L and N × C × H × W, small variances (where ε counts), and a batch of 2."""
+    generator = torch.Generator().manual_seed(0)
+    for shape, scale, eps in (((6, 3), 2.0, 1e-5), ((6, 3), 0.01, 1e-4), ((4, 3, 3), 1.0, 1e-5), ((2, 3, 2, 3), 1.0, 1e-3)):
+        x = scale * torch.randn(shape, dtype=torch.float64, generator=generator) + 1
+        gamma, beta, mean, var = torch.rand(4, 3, dtype=torch.float64, generator=generator) + 0.5
+        given = x, gamma, beta, mean, var
+        for training in (True, False):
+            copies = [t.clone() for t in given]
+            found = answer(*copies, training, 0.3, eps)
+            place = f"Input of shape {shape}, eps = {eps:g}, {'training' if training else 'evaluation'}:"
+            expect(
+                isinstance(found, tuple) and len(found) == 3 and all(isinstance(t, Tensor) for t in found),
+                f"{place} three tensors are needed (y, mean, var), and {describe(found)} came.",
+            )
+            expect(
+                all(torch.equal(*pair) for pair in zip(copies, given, strict=True)),
+                f"{place} your function changed a tensor that it was given; return new ones.",
+            )
+            _judge(place, found, given, training, eps)
+    return "output and running statistics agree in training and evaluation, for three kinds of input."
+
+
+def _judge(place: str, found: tuple, given: tuple, training: bool, eps: float) -> None:
+    x, gamma, beta, mean, var = given
+    others = [0, *range(2, x.ndim)]
+    m = x.numel() // x.shape[1]
+    batch_var, batch_mean = torch.var_mean(x, others, correction=0)
+
+    def output(mean: Tensor, var: Tensor, root: Tensor | None = None) -> Tensor:
+        per_channel = [1, -1] + [1] * (x.ndim - 2)
+        mean, root, g, b = (
+            t.view(per_channel) if t.ndim == 1 else t for t in (mean, (var + eps).sqrt() if root is None else root, gamma, beta)
+        )
+        return g * (x - mean) / root + b
+
+    def over(axes: list[int]) -> Tensor:
+        v, mu = torch.var_mean(x, axes, correction=0, keepdim=True)
+        return output(mu, v)
+
+    now = (batch_mean, batch_var) if training else (mean, var)
+    mistakes = [
+        ("ε is outside the root: it is √(v + ε), not √v + ε.", output(*now, root=now[1].sqrt() + eps)),
+        ("ε is missing under the root.", output(*now, root=now[1].sqrt())),
+        ("you divided by v + ε; divide by its root.", output(*now, root=now[1] + eps)),
+        (
+            "you normalized with the statistics of the batch; in evaluation the running ones are used.",
+            output(batch_mean, batch_var),
+        ),
+        ("you normalized with the running statistics; in training those of the batch are used.", output(mean, var)),
+        ("the batch is normalized with the biased variance, divided by m.", output(now[0], batch_var * m / (m - 1))),
+    ]
+    if training:
+        mistakes += [
+            ("wrong axes: you averaged over the channels; each channel has its own statistics.", over([1])),
+            ("wrong axes: you averaged over everything; each channel has its own statistics.", over(list(range(x.ndim)))),
+        ]
+    if training and x.ndim > 2:
+        mistakes += [
+            ("wrong axes: you averaged over the examples only; all positions of a channel belong together.", over([0])),
+            ("wrong axes: you averaged over the positions only; the examples belong to it too.", over(others[1:])),
+            ("wrong axes: you averaged over all axes but the first; that is layer normalization.", over(list(range(1, x.ndim)))),
+            ("wrong axes: you averaged over all axes but the last; the channels are the second.", over(list(range(x.ndim - 1)))),
+        ]
+    _compare(f"{place} the output:", found[0], output(*now), mistakes)
+    if not training:
+        for name, value, old in (("mean", found[1], mean), ("variance", found[2], var)):
+            _compare(f"{place} the running {name}: evaluation leaves it as it was.", value, old, [])
+        return
+
+    swapped = "the momentum is the wrong way round: it weighs the new value."
+    _compare(f"{place} the running mean:", found[1], 0.7 * mean + 0.3 * batch_mean, [(swapped, 0.3 * mean + 0.7 * batch_mean)])
+    right, n = batch_var * m / (m - 1), len(x)
+    wrong = [
+        ("it takes the biased variance, divided by m; it needs the unbiased one, m/(m − 1) times as large.", batch_var),
+        ("m counts all values of a channel, examples times positions; you counted the examples.", batch_var * n / (n - 1)),
+    ]
+    _compare(
+        f"{place} the running variance:",
+        found[2],
+        0.7 * var + 0.3 * right,
+        [(why, 0.7 * var + 0.3 * new) for why, new in wrong] + [(swapped, 0.3 * var + 0.7 * new) for new in (right, batch_var)],
+    )
+
+
+def _compare(place: str, found: Tensor, right: Tensor, mistakes: list[tuple[str, Tensor]]) -> None:
+    expect(
+        found.shape == right.shape, f"{place} the shape should be {tuple(right.shape)}, and {tuple(found.shape)} came. "
+        "The averages go over the examples and all positions."
+    )  # fmt: skip
+    if torch.allclose(found.to(right), right, rtol=1e-8, atol=1e-10):
+        return
+    for why, wrong in mistakes:
+        expect(not torch.allclose(found.to(right), wrong, rtol=1e-8, atol=1e-10), f"{place} {why}")
+    expect(False, f"{place} the values are others, by up to {(found - right).abs().max():.2g}.")
+
+
+@checker
+def adam_start(answer) -> str:
+    """(prediction, gain with SGD, gain with Adam) at σ = 0.01, as Estimates of the gain in test accuracy."""
+    prediction, before, after = prediction_then_run(answer, ("larger", "smaller", "gone"))
+    for measured in (before, after):
+        expect(abs(measured.mean) <= 1, f"test accuracies lie between 0 and 1; a gain of {measured} came.")
+    expect(before.high > 0, f"with SGD your gain is negative ({before}): subtract the network without BN from the one with BN.")
+    said = verdict(prediction, trend(before, after), "What does Adam do with a gradient that is a thousand times too small?")
+    return f"the gain went from {before} to {after}: {said}"
