@@ -1,12 +1,15 @@
 """The package's normalization against PyTorch, float64 and the formulas; the exercises and definitions of its pages."""
 
 import ast
+from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
+from torch.nn.utils import fusion
 
 from regbook.checks import normalization as check
 from regbook.claims import estimate
@@ -273,3 +276,150 @@ def test_adam_start_tells_what_happened():
 def test_adam_start_refuses(answer, words):
     feedback = check.adam_start(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- the section on test time --------------------------------------------------------------------------------------
+
+
+def definitions(section, *names):
+    """These functions of a page, as the page writes them."""
+    own = {"torch": torch, "nn": nn, "F": F, "deepcopy": deepcopy}
+    for cell in pages.code_cells(pages.read(ROOT / f"chapters/normalization/{section}.ipynb")):
+        for name in names:
+            if (start := f"def {name}(") in cell and "return" in cell.partition(start)[2]:
+                exec(start + cell.partition(start)[2].partition("\n\n\n")[0], own)
+    return [own[name] for name in names]
+
+
+def filled(bn):
+    for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var):
+        tensor.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(3))
+    return bn.double().eval()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_page_folds_every_convolution_as_pytorch_does(groups, bias):
+    (fold,) = definitions("test-time", "fold")
+    for dims, conv, norm in ((1, nn.Conv1d, nn.BatchNorm1d), (2, nn.Conv2d, nn.BatchNorm2d), (3, nn.Conv3d, nn.BatchNorm3d)):
+        layer, bn = conv(4, 6, 3, groups=groups, bias=bias).double().eval(), filled(norm(6))
+        mine, theirs = fold(layer, bn), fusion.fuse_conv_bn_eval(layer, bn)
+        torch.testing.assert_close(mine.state_dict(), theirs.state_dict(), atol=1e-12, rtol=0)
+        x = torch.randn(2, 4, *[5] * dims, dtype=torch.float64)
+        torch.testing.assert_close(mine(x), bn(layer(x)), atol=1e-12, rtol=0)
+        assert layer.bias is None or bias  # the layer that was given is untouched
+
+
+def test_the_pages_running_averages_are_pytorchs():
+    (running,) = definitions("test-time", "running")
+    for momentum in (0.03, 0.5, 1.0):
+        bn = nn.BatchNorm2d(3, momentum=momentum).double()
+        stream = torch.randn(9, 4, 3, 2, 2, dtype=torch.float64)
+        for batch in stream:
+            bn(batch)
+        mean, variance = stream.mean((1, 3, 4)), stream.transpose(1, 2).flatten(2).var(2)
+        torch.testing.assert_close(bn.running_mean, running(mean, momentum, 0.0)[-1])
+        torch.testing.assert_close(bn.running_var, running(variance, momentum, 1.0)[-1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (1.4, "divided by n; the running"),
+        (6.1, "weight of the new value"),
+        (4.6, "divides by n − 1"),
+        (2 / 3, "starts at 1, not at 0"),
+        (0.5, "starts at 1, not at 0; and"),
+        (20 / 3, "keeps 0.9 of its start"),
+        (5, "divided by n; the running variance keeps"),
+        (0.3, "running mean"),
+        (0.9 + 0.1 * (20 / 3) ** 0.5, "not standard deviations"),
+        (2, "is not it"),
+        ("much", "a finite number"),
+    ],
+)
+def test_running_variance(answer, words):
+    bn = nn.BatchNorm1d(1)
+    bn(torch.tensor([[0.0], [2.0], [4.0], [6.0]]))
+    assert check.running_variance(bn.running_var.item()).passed and check.running_variance(1.567).passed
+    assert check.running_variance(...).passed is None
+    feedback = check.running_variance(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def folded(layer, bn, *, s=None, axis=1, bias=lambda s, b, bn: s * (b - bn.running_mean) + bn.bias):
+    """Weight and bias, with one thing wrong where an argument says so."""
+    s = (bn.weight / (bn.running_var + bn.eps).sqrt()) if s is None else s(bn)
+    b = 0 if layer.bias is None else layer.bias
+    shape = [1, 1, 1, 1]
+    shape[axis] = -1
+    return s.view(shape) * layer.weight, bias(s, b, bn)
+
+
+def in_place(layer, bn):
+    weight, bias = folded(layer, bn)
+    layer.weight.data.copy_(weight)
+    return weight, bias
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (partial(folded, s=lambda bn: bn.weight / bn.running_var.sqrt()), "ε is missing"),
+        (partial(folded, s=lambda bn: bn.weight / (bn.running_var.sqrt() + bn.eps)), "inside the root"),
+        (partial(folded, s=lambda bn: 1 / (bn.running_var + bn.eps).sqrt()), "γ is missing"),
+        (partial(folded, s=lambda bn: bn.weight / (bn.running_var + bn.eps)), "is a variance"),
+        (partial(folded, s=lambda bn: bn.weight), "σ is missing"),
+        (partial(folded, s=lambda bn: 3 * bn.weight), "the weight is another"),
+        (partial(folded, axis=0), "first axis counts the inputs"),
+        (partial(folded, bias=lambda s, b, bn: b + bn.bias - s * bn.running_mean), "it needs the factor s"),
+        (partial(folded, bias=lambda s, b, bn: s * b + bn.bias), "running mean is missing"),
+        (partial(folded, bias=lambda s, b, bn: s * (b - bn.running_mean)), "β is missing"),
+        (partial(folded, bias=lambda s, b, bn: bn.bias - s * bn.running_mean), "own bias is missing"),
+        (partial(folded, bias=lambda s, b, bn: s * (b - bn.running_mean + bn.bias)), "has no factor s"),
+        (partial(folded, bias=lambda s, b, bn: s * b - bn.running_mean + bn.bias), "has the factor s too"),
+        (partial(folded, bias=lambda s, b, bn: s * (b + bn.running_mean) + bn.bias), "not added"),
+        (partial(folded, bias=lambda s, b, bn: 2 * bn.bias + s), "the bias is another"),
+        (in_place, "changed its input"),
+        (lambda layer, bn: layer.weight, "return two tensors"),
+        (lambda layer, bn: (layer.weight[0], bn.bias), "the weight has shape"),
+        (lambda layer, bn: (layer.weight, layer.bias + 0), "σ is missing|another"),
+    ],
+)
+def test_fold_transposed(answer, words):
+    assert check.fold_transposed(folded).passed
+    assert check.fold_transposed(lambda layer, bn: None).passed is None
+    feedback = check.fold_transposed(answer)
+    assert feedback.passed is False and any(part in feedback.message for part in words.split("|"))
+
+
+def test_fold_transposed_wants_a_layer_without_bias_too():
+    def needs_a_bias(layer, bn):
+        return folded(layer, bn)[0], (layer.bias - bn.running_mean) * bn.weight / (bn.running_var + bn.eps).sqrt() + bn.bias
+
+    feedback = check.fold_transposed(needs_a_bias)
+    assert feedback.passed is False and "TypeError" in feedback.message
+
+
+def test_its_reference_is_pytorchs():
+    layer, bn = nn.ConvTranspose2d(3, 5, 3).double().eval(), filled(nn.BatchNorm2d(5))
+    theirs = fusion.fuse_conv_bn_eval(layer, bn, transpose=True)
+    weight, bias = folded(layer, bn)
+    torch.testing.assert_close(theirs.weight, weight)
+    torch.testing.assert_close(theirs.bias, bias)
+
+
+def test_sevens_only_tells_what_happened():
+    mixed, less, none = estimate([0.4, 0.42, 0.41]), estimate([0.3, 0.31, 0.3]), estimate([-0.1, 0.1, 0.0])
+    assert "as you predicted" in check.sevens_only(("smaller", mixed, less)).message
+    assert "you predicted 'gone'" in check.sevens_only(("gone", mixed, less)).message
+    assert "'gone'" in check.sevens_only(("smaller", mixed, none)).message
+    assert check.sevens_only((..., mixed, ...)).passed is None
+    for answer, words in (
+        (("smaller", mixed, mixed), "the same"),
+        (("tiny", mixed, less), "predict one of"),
+        (("smaller", estimate([-0.2, -0.1]), less), "is negative"),
+        (("smaller", estimate([40.0, 41.0]), less), "between 0 and 1"),
+    ):
+        feedback = check.sevens_only(answer)
+        assert feedback.passed is False and words in feedback.message, feedback.message
