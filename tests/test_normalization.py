@@ -423,3 +423,94 @@ def test_sevens_only_tells_what_happened():
     ):
         feedback = check.sevens_only(answer)
         assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+# --- layer, instance and group normalization -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (1.47, "by 3"),
+        (0.48, "the root of the variance"),
+        (6, "divide it by"),
+        (1, "two groups"),
+        (0, "instance normalization"),
+        (2.5, "is not it"),
+        (float("nan"), "a finite number"),
+    ],
+)
+def test_four_channels(answer, words):
+    right = F.layer_norm(torch.tensor([[1.0, 3, 2, 10]]), (4,), eps=0)[0, 3].item()
+    assert check.four_channels(right).passed
+    assert check.four_channels(...).passed is None
+    feedback = check.four_channels(answer)
+    assert feedback.passed is False and words in feedback.message
+
+
+def last(axes=(1, 2, 4), correction=0, outside=False):
+    def channels_last(x, groups, eps=1e-5):
+        sets = x.unflatten(-1, (groups, -1))
+        variance, mean = torch.var_mean(sets, axes, correction=correction, keepdim=True)
+        root = variance.sqrt() + eps if outside else (variance + eps).sqrt()
+        return ((sets - mean) / root).flatten(-2)
+
+    return channels_last
+
+
+def strided(x, groups, eps=1e-5):
+    return last()(x.unflatten(-1, (-1, groups)).mT.flatten(-2), groups, eps).unflatten(-1, (groups, -1)).mT.flatten(-2)
+
+
+def in_place(x, groups, eps=1e-5):
+    x -= x.mean((1, 2), keepdim=True)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (last((0, 1, 2, 4)), "mix examples"),
+        (last((4,)), "each position has a mean"),
+        (last((1, 2, 3, 4)), "over all channels"),
+        (last((1, 2)), "each channel has a mean"),
+        (last(outside=True), "outside the root"),
+        (last(correction=1), "m − 1"),
+        (strided, "run of neighbours"),
+        (lambda x, groups, eps: normalize(x, groups, eps=eps), "wrong axis"),
+        (lambda x, groups, eps: last()(x, groups), "the values are others"),
+        (lambda x, groups, eps: last()(x, groups, eps).movedim(-1, 1), "has the shape of x"),
+        (lambda x, groups, eps: 0.5, "a tensor is needed"),
+        (in_place, "changed its input"),
+        (lambda x, groups, eps: x[99], "raised IndexError"),
+    ],
+)
+def test_channels_last(answer, words):
+    assert check.channels_last(last()).passed
+    assert check.channels_last(lambda x, groups, eps: ...).passed is None
+    feedback = check.channels_last(answer)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+PLAIN, LEARNED = estimate([0.30, 0.32, 0.31]), estimate([0.20, 0.21, 0.22])
+
+
+def test_learned_styles_tells_what_happened():
+    assert "'smaller', as you predicted" in check.learned_styles(("smaller", PLAIN, LEARNED)).message
+    assert "you predicted 'gone'" in check.learned_styles(("gone", PLAIN, LEARNED)).message
+    assert check.learned_styles((..., PLAIN, ...)).passed is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (("less", PLAIN, LEARNED), "'less' came"),
+        (("smaller", PLAIN, PLAIN), "the same"),
+        (("smaller", estimate([-0.3, -0.31, -0.32]), LEARNED), "subtract batch"),
+        (("smaller", estimate([30.0, 31.0, 32.0]), LEARNED), "between 0 and 1"),
+        (("smaller", 0.3, LEARNED), "mean and interval"),
+    ],
+)
+def test_learned_styles_refuses(answer, words):
+    feedback = check.learned_styles(answer)
+    assert feedback.passed is False and words in feedback.message

@@ -30,7 +30,7 @@ def normalize(x: Tensor, groups: int, *, batch: bool = False, eps: float = 1e-5)
 
 
 class FilterResponseNorm(nn.Module):
-    """γ·x/√(ν² + |ε|) + β with ν² the mean of x² over the positions of one channel of one example; no mean is subtracted.
+    """``γ·x/√(ν² + |ε|) + β`` with ν² the mean of x² over the positions of one channel of one example; no mean is subtracted.
 
     For N × C × positions; follow it with :class:`TLU`, not with ReLU. ``learn_eps=True`` makes ε a parameter. The paper does
     so where a channel has one position, starting at ``eps=1e-4``: x/√(x² + ε) is little more than a sign unless ε grows.
