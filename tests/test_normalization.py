@@ -137,7 +137,7 @@ def test_another_number_of_channels_is_refused(layer):
 
 def definitions(section, *names):
     """These functions of a page, as the page writes them."""
-    own = {"torch": torch, "F": F, "nn": nn}
+    own = {"torch": torch, "nn": nn, "F": F, "deepcopy": deepcopy}
     for cell in pages.code_cells(pages.read(ROOT / f"chapters/normalization/{section}.ipynb")):
         for node in ast.parse(cell).body:
             if getattr(node, "name", "") in names and "..." not in ast.unparse(node):  # a stub ends in ...
@@ -281,16 +281,6 @@ def test_adam_start_refuses(answer, words):
 # --- the section on test time --------------------------------------------------------------------------------------
 
 
-def definitions(section, *names):
-    """These functions of a page, as the page writes them."""
-    own = {"torch": torch, "nn": nn, "F": F, "deepcopy": deepcopy}
-    for cell in pages.code_cells(pages.read(ROOT / f"chapters/normalization/{section}.ipynb")):
-        for name in names:
-            if (start := f"def {name}(") in cell and "return" in cell.partition(start)[2]:
-                exec(start + cell.partition(start)[2].partition("\n\n\n")[0], own)
-    return [own[name] for name in names]
-
-
 def filled(bn):
     for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var):
         tensor.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(3))
@@ -356,7 +346,7 @@ def folded(layer, bn, *, s=None, axis=1, bias=lambda s, b, bn: s * (b - bn.runni
     return s.view(shape) * layer.weight, bias(s, b, bn)
 
 
-def in_place(layer, bn):
+def fold_in_place(layer, bn):
     weight, bias = folded(layer, bn)
     layer.weight.data.copy_(weight)
     return weight, bias
@@ -380,7 +370,7 @@ def in_place(layer, bn):
         (partial(folded, bias=lambda s, b, bn: s * b - bn.running_mean + bn.bias), "has the factor s too"),
         (partial(folded, bias=lambda s, b, bn: s * (b + bn.running_mean) + bn.bias), "not added"),
         (partial(folded, bias=lambda s, b, bn: 2 * bn.bias + s), "the bias is another"),
-        (in_place, "changed its input"),
+        (fold_in_place, "changed its input"),
         (lambda layer, bn: layer.weight, "return two tensors"),
         (lambda layer, bn: (layer.weight[0], bn.bias), "the weight has shape"),
         (lambda layer, bn: (layer.weight, layer.bias + 0), "σ is missing|another"),
@@ -462,7 +452,7 @@ def strided(x, groups, eps=1e-5):
     return last()(x.unflatten(-1, (-1, groups)).mT.flatten(-2), groups, eps).unflatten(-1, (groups, -1)).mT.flatten(-2)
 
 
-def in_place(x, groups, eps=1e-5):
+def normalize_in_place(x, groups, eps=1e-5):
     x -= x.mean((1, 2), keepdim=True)
     return x
 
@@ -481,7 +471,7 @@ def in_place(x, groups, eps=1e-5):
         (lambda x, groups, eps: last()(x, groups), "the values are others"),
         (lambda x, groups, eps: last()(x, groups, eps).movedim(-1, 1), "has the shape of x"),
         (lambda x, groups, eps: 0.5, "a tensor is needed"),
-        (in_place, "changed its input"),
+        (normalize_in_place, "changed its input"),
         (lambda x, groups, eps: x[99], "raised IndexError"),
     ],
 )
