@@ -504,3 +504,70 @@ def test_learned_styles_tells_what_happened():
 def test_learned_styles_refuses(answer, words):
     feedback = check.learned_styles(answer)
     assert feedback.passed is False and words in feedback.message
+
+
+# --- filter response ------------------------------------------------------------------------------------------------
+
+NU = 3**0.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (1 + 2 / NU, "TLU cuts at τ"),
+        (2 - 2 / NU, "TLU is missing"),
+        (0.5 + 2 / 3, "you divided by ν²"),
+        (0.5 + 2 / 4.5**0.5, "the number of values"),
+        (0.5 + 4 / 3 / (26 / 9) ** 0.5, "subtracts no mean"),
+        (0.5 + 1 / NU, "γ is missing"),
+        (2 / NU - 0.5, "β is missing"),
+        (9.0, "9 is not it"),
+    ],
+)
+def test_one_channel(answer, words):
+    assert check.one_channel(0.5 + 2 / NU).passed and check.one_channel(1.6547).passed
+    assert check.one_channel(answer).passed is False and words in check.one_channel(answer).message
+
+
+def sums(a, n):
+    squares = F.pad(a.square(), (0, 0, 0, 0, n // 2, n // 2))
+    return sum(squares[:, i : i + a.shape[1]] for i in range(n))
+
+
+def in_place(a, n, k, alpha, beta):
+    return a.mul_(2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda a, n, k, alpha, beta: F.local_response_norm(a, n, alpha, beta, k), "you divided α by n"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * sums(a, n)), "the exponent β is missing"),
+        (lambda a, n, k, alpha, beta: a / (alpha * sums(a, n)) ** beta, "k is missing"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * (sums(a, n) - a**2)) ** beta, "the channel itself"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * sum(a.roll(s, 1) ** 2 for s in range(-(n // 2), n // 2 + 1))) ** beta,
+         "no neighbour of the last"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * (a**2).sum(1, keepdim=True)) ** beta, "over all channels"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * sums(a.transpose(1, 3), n).transpose(1, 3)) ** beta, "along the width"),
+        (lambda a, n, k, alpha, beta: a / (k + alpha * sums(a.abs() ** 0.5, n)) ** beta, "the denominator takes squares"),
+        (lambda a, n, k, alpha, beta: a, "yours is"),
+        (lambda a, n, k, alpha, beta: a[0], "a tensor like a is needed"),
+        (in_place, "changed its input"),
+    ],
+)  # fmt: skip
+def test_alexnet(wrong, words):
+    assert check.alexnet(lambda a, n, k, alpha, beta: a / (k + alpha * sums(a, n)) ** beta).passed
+    feedback = check.alexnet(wrong)
+    assert feedback.passed is False and words in feedback.message, feedback.message
+
+
+def test_start_at_one():
+    gain, none, less = estimate([0.8, 0.82, 0.81]), estimate([0.1, -0.1, 0.02]), estimate([0.3, 0.31, 0.32])
+    assert "'gone', as you predicted" in check.start_at_one(("gone", gain, none)).message
+    assert "'smaller', you predicted 'larger'" in check.start_at_one(("larger", gain, less)).message
+    assert check.start_at_one(("gone", gain, ...)).passed is None
+    for answer, words in (
+        (("gone", estimate([-0.8, -0.82]), none), "subtract the fixed"),
+        (("gone", estimate([80.0, 82.0]), none), "shares"),
+    ):
+        assert check.start_at_one(answer).passed is False and words in check.start_at_one(answer).message
